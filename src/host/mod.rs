@@ -1,1 +1,3 @@
-//! (being written)
+//! What this kernel and machine can do, and its procfs.
+
+pub mod procfs;

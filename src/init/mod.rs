@@ -1,1 +1,247 @@
-//! (being written)
+//! The container's side of clone3: one sequence from the clone to execve.
+//!
+//! Who wants to know when a thing happens inside reads [`prepare`] and [`begin`] from top to bottom; what each step does
+//! is its slice's business.
+
+mod channel;
+mod gate;
+mod stage;
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{setdomainname, sethostname, setsid};
+use serde::Serialize;
+
+use crate::error::{Context, Result};
+use crate::hooks::{self, HooksPlan};
+use crate::host::procfs;
+use crate::namespaces::{self, Namespace, NamespacesPlan};
+use crate::process::{self, Command, ProcessPlan};
+use crate::rootfs::{Root, RootfsPlan, Sources};
+use crate::seccomp::{self, SeccompPlan};
+use crate::sys;
+use crate::terminal::{Pty, Signals, TerminalPlan};
+
+pub use channel::{Channel, Message, decode_error};
+pub use gate::Gate;
+pub use stage::clone_first_process;
+
+/// CAP_SYS_ADMIN: what installing a filter without `no_new_privs` takes.
+const CAP_SYS_ADMIN: u64 = 1 << 21;
+
+/// All that the container's side carries out.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct InitPlan {
+    /// The container's id.
+    pub id: String,
+    /// The bundle's directory: where hooks run.
+    pub bundle: PathBuf,
+    /// Its namespaces.
+    pub namespaces: NamespacesPlan,
+    /// Its root.
+    pub rootfs: RootfsPlan,
+    /// Its terminal, if it has one.
+    pub terminal: Option<TerminalPlan>,
+    /// Its hooks.
+    pub hooks: HooksPlan,
+    /// Its process.
+    pub process: ProcessPlan,
+    /// Its filter of system calls.
+    pub seccomp: Option<SeccompPlan>,
+    /// It keeps the caller's session keyring.
+    pub keep_keyring: bool,
+    /// How many descriptors from 3 on it gets.
+    pub preserve_fds: u32,
+    /// It waits for the host's side before it does anything that needs its control groups or id maps.
+    pub waits: bool,
+}
+
+/// What the host's side has opened for the container's.
+#[derive(Debug)]
+pub struct Handles {
+    /// The channel's end.
+    pub channel: Channel,
+    /// Namespaces to join.
+    pub joined: namespaces::Handles,
+    /// The mounts that the root is made of, where only the host's side may open them.
+    pub sources: Option<Sources>,
+    /// The start gate.
+    pub gate: Gate,
+    /// The caller's signal mask.
+    pub signals: Signals,
+    /// The container's state for hooks; status and pid are filled in.
+    pub state: oci_spec::runtime::State,
+}
+
+/// Everything from the clone to execve. Returns never: a failure is told to the host's side, and the process ends.
+pub fn run(plan: &InitPlan, handles: Handles) -> ! {
+    let Handles { channel, joined, sources, gate, signals, state } = handles;
+    let prepared = match prepare(plan, &channel, &joined, sources, &state) {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            let _ = channel.send(&Message::Failed(error));
+            sys::process::exit_now(1)
+        }
+    };
+    let opened = match gate.wait(&channel, prepared.proc.as_fd()) {
+        Ok(opened) => opened,
+        Err(_) => sys::process::exit_now(1),
+    };
+    let Err(error) = begin(plan, &prepared, &signals, &state);
+    opened.fail(&channel, &error);
+    sys::process::exit_now(1)
+}
+
+/// What is left of the preparations when the container is started.
+struct Prepared {
+    proc: OwnedFd,
+    command: Command,
+    /// The pid on the host, for hooks.
+    pid: i32,
+}
+
+/// Steps up to the start gate: after this the process is the container's, but for its program.
+fn prepare(
+    plan: &InitPlan,
+    channel: &Channel,
+    joined: &namespaces::Handles,
+    sources: Option<Sources>,
+    state: &oci_spec::runtime::State,
+) -> Result<Prepared> {
+    // 1. Nothing of a container that is not finished outlives its maker.
+    prctl::set_pdeathsig(Signal::SIGKILL).context(|| "be killed with the parent")?;
+    let proc = procfs::handle()?;
+    let pid = if plan.hooks.run_inside() { own_pid(proc.as_fd())? } else { 0 };
+
+    // 2. Its ids are mapped and it is in its control groups before it makes anything.
+    if plan.waits {
+        channel.wait_for_go()?;
+    }
+    if plan.namespaces.has(Namespace::User) {
+        namespaces::become_root()?;
+    }
+
+    // 3. The other namespaces.
+    namespaces::join(joined, |kind| !matches!(kind, Namespace::User | Namespace::Pid))?;
+    if plan.namespaces.makes(Namespace::Cgroup) {
+        unshare(CloneFlags::CLONE_NEWCGROUP).context(|| "make a cgroup namespace")?;
+    }
+    if plan.namespaces.makes(Namespace::Time) {
+        namespaces::enter_time(&plan.namespaces, proc.as_fd())?;
+    }
+    if plan.namespaces.makes(Namespace::Network) {
+        namespaces::bring_up_loopback()?;
+    }
+    setsid().context(|| "begin a session")?;
+    if !plan.keep_keyring {
+        process::new_session_keyring(&plan.id)?;
+    }
+
+    // 4. The root: its mounts, devices and terminal.
+    umask(Mode::empty());
+    Root::set_propagation(&plan.rootfs)?;
+    let sources = match sources {
+        Some(sources) => sources,
+        None => Sources::open(&plan.rootfs, false)?,
+    };
+    let (tree, binds) = sources.into_parts();
+    let root = Root::attach(&plan.rootfs, tree)?;
+    root.mount_all(binds)?;
+    root.make_devices()?;
+    root.make_cwd()?;
+    if let Some(terminal) = &plan.terminal {
+        let pty = Pty::open(root.open_ptmx()?, terminal.size)?;
+        root.attach_console(pty.slave())?;
+        pty.give_to(plan.process.uid)?;
+        channel.send(&Message::Terminal(pty.adopt()?))?;
+    }
+
+    // 5. Hooks, in the host's namespaces and then in the container's.
+    if plan.hooks.run_at_create() {
+        channel.send(&Message::Hooks)?;
+        channel.wait_for_go()?;
+    }
+    run_hooks("createContainer", &plan.hooks.create_container, plan, state, (pid, "creating"), true)?;
+
+    // 6. The root becomes `/`.
+    root.become_slash()?;
+    root.protect()?;
+    if let Some(name) = &plan.namespaces.hostname {
+        sethostname(name).context(|| format!("hostname: set {name:?}"))?;
+    }
+    if let Some(name) = &plan.namespaces.domainname {
+        setdomainname(name).context(|| format!("domainname: set {name:?}"))?;
+    }
+    namespaces::apply_sysctl(&plan.namespaces, proc.as_fd())?;
+
+    // 7. The process becomes the container's.
+    process::set_limits(&plan.process, proc.as_fd())?;
+    let entered = process::enter_cwd(&plan.process);
+    process::become_user(&plan.process, held_capabilities(plan))?;
+    if entered.is_err() {
+        // A directory that is closed to root, such as a user's on a network file system, is open to its user.
+        process::enter_cwd(&plan.process)?;
+    }
+    let command = Command::find(&plan.process)?;
+    sys::process::close_from_on_exec(3 + plan.preserve_fds).context(|| "close descriptors at exec")?;
+
+    // 8. From here on it lives on its own.
+    prctl::set_pdeathsig(None).context(|| "outlive the parent")?;
+    channel.send(&Message::Ready)?;
+    Ok(Prepared { proc, command, pid })
+}
+
+/// Steps from the start gate to the program.
+fn begin(
+    plan: &InitPlan,
+    prepared: &Prepared,
+    signals: &Signals,
+    state: &oci_spec::runtime::State,
+) -> Result<Infallible> {
+    run_hooks("startContainer", &plan.hooks.start_container, plan, state, (prepared.pid, "created"), false)?;
+    if plan.process.no_new_privileges {
+        prctl::set_no_new_privs().context(|| "process.noNewPrivileges: set it")?;
+    }
+    signals.restore_in_child()?;
+    sys::process::restore_sigpipe().context(|| "restore the handling of SIGPIPE")?;
+    // The filter comes last: it need not allow what procrt does, but for what it takes to give CAP_SYS_ADMIN back.
+    if let Some(filter) = &plan.seccomp {
+        seccomp::install(filter)?;
+    }
+    if held_capabilities(plan) != 0 {
+        process::drop_to_final_capabilities(&plan.process)?;
+    }
+    Err(prepared.command.exec())
+}
+
+/// Without `no_new_privs`, installing a filter takes CAP_SYS_ADMIN, which the container need not have.
+fn held_capabilities(plan: &InitPlan) -> u64 {
+    if plan.seccomp.is_some() && !plan.process.no_new_privileges { CAP_SYS_ADMIN } else { 0 }
+}
+
+fn run_hooks(
+    kind: &str,
+    list: &[hooks::Hook],
+    plan: &InitPlan,
+    state: &oci_spec::runtime::State,
+    (pid, status): (i32, &str),
+    on_host: bool,
+) -> Result<()> {
+    if list.is_empty() {
+        return Ok(());
+    }
+    let cwd = on_host.then_some(plan.bundle.as_path());
+    hooks::run(kind, list, &hooks::state_json(state, pid, status)?, cwd)
+}
+
+/// This process's pid as the host's procfs has it.
+fn own_pid(proc: BorrowedFd) -> Result<i32> {
+    let link = nix::fcntl::readlinkat(proc, "self").context(|| "read /proc/self")?;
+    link.to_str().and_then(|pid| pid.parse().ok()).ok_or_else(|| crate::error::Error::system("/proc/self is no pid"))
+}

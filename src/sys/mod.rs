@@ -2,3 +2,13 @@
 //!
 //! Every function does one system call (or one that cannot be told from one), takes and gives descriptors as owned or
 //! borrowed types, and answers `Err(Errno)`; what was being done is for the caller to say.
+
+pub mod mount;
+pub mod process;
+
+use nix::errno::Errno;
+
+/// The result of a raw system call, with `errno` read where it failed.
+fn check(result: libc::c_long) -> Result<libc::c_long, Errno> {
+    if result < 0 { Err(Errno::last()) } else { Ok(result) }
+}

@@ -1,0 +1,192 @@
+//! What the two sides of clone3 say to each other while a container is made.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
+};
+
+use crate::error::{Context, Error, Result};
+
+/// The longest message. An error's text is cut to fit.
+const LONGEST: usize = 32 * 1024;
+
+/// One message.
+#[derive(Debug)]
+pub enum Message {
+    /// To the child: go on.
+    Go,
+    /// From an intermediate process: the pid of the container's first process.
+    Pid(i32),
+    /// From the child: here is the terminal's master end.
+    Terminal(OwnedFd),
+    /// From the child: namespaces and mounts are there, it is the time of the hooks on the host's side.
+    Hooks,
+    /// From the child: everything is done but starting.
+    Ready,
+    /// From the child: it could not be done.
+    Failed(Error),
+}
+
+/// One end of the channel. Closed by execve, by exit and by a kill, whichever comes: the other end then reads its end.
+#[derive(Debug)]
+pub struct Channel(OwnedFd);
+
+impl Channel {
+    /// Both ends.
+    ///
+    /// # Errors
+    /// As socketpair(2).
+    pub fn pair() -> Result<(Self, Self)> {
+        // Packets: a message arrives whole or not at all.
+        let (one, other) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+            .context(|| "make the channel to the container's process")?;
+        Ok((Self(one), Self(other)))
+    }
+
+    /// Sends `message`.
+    ///
+    /// # Errors
+    /// If the other side is gone.
+    pub fn send(&self, message: &Message) -> Result<()> {
+        let (tag, body, descriptor): (u8, Vec<u8>, Option<BorrowedFd>) = match message {
+            Message::Go => (b'G', Vec::new(), None),
+            Message::Pid(pid) => (b'P', pid.to_ne_bytes().to_vec(), None),
+            Message::Terminal(master) => (b'T', Vec::new(), Some(master.as_fd())),
+            Message::Hooks => (b'H', Vec::new(), None),
+            Message::Ready => (b'R', Vec::new(), None),
+            Message::Failed(error) => (b'F', encode(error), None),
+        };
+        let slices = [IoSlice::new(std::slice::from_ref(&tag)), IoSlice::new(&body)];
+        let descriptors: Vec<_> = descriptor.iter().map(AsRawFd::as_raw_fd).collect();
+        let rights = [ControlMessage::ScmRights(&descriptors)];
+        let control: &[ControlMessage] = if descriptors.is_empty() { &[] } else { &rights };
+        sendmsg::<()>(self.0.as_raw_fd(), &slices, control, MsgFlags::MSG_NOSIGNAL, None)
+            .context(|| "tell the other side of the container's making")?;
+        Ok(())
+    }
+
+    /// Waits for the next message; nothing when the other side is gone.
+    ///
+    /// # Errors
+    /// As recvmsg(2), and for what is no message.
+    pub fn receive(&self) -> Result<Option<Message>> {
+        let mut buffer = vec![0_u8; LONGEST];
+        let mut control = cmsg_space!([std::os::fd::RawFd; 1]);
+        loop {
+            let mut slices = [IoSliceMut::new(&mut buffer)];
+            let (length, descriptor) =
+                match recvmsg::<()>(self.0.as_raw_fd(), &mut slices, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC) {
+                    Ok(received) => (received.bytes, received_descriptor(&received)?),
+                    Err(Errno::EINTR) => continue,
+                    Err(Errno::ECONNRESET) => return Ok(None),
+                    Err(errno) => return Err(errno).context(|| "hear from the container's process"),
+                };
+            return decode(&buffer[..length], descriptor);
+        }
+    }
+
+    /// Waits until the other side says to go on.
+    ///
+    /// # Errors
+    /// If it is gone, or says something else.
+    pub fn wait_for_go(&self) -> Result<()> {
+        match self.receive()? {
+            Some(Message::Go) => Ok(()),
+            _ => Err(Error::system("the process that was making the container is gone")),
+        }
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn received_descriptor(message: &nix::sys::socket::RecvMsg<'_, '_, ()>) -> Result<Option<OwnedFd>> {
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(descriptors) = control
+            && let Some(fd) = descriptors.first()
+        {
+            return Ok(Some(crate::sys::process::take_received(*fd)));
+        }
+    }
+    Ok(None)
+}
+
+fn decode(packet: &[u8], descriptor: Option<OwnedFd>) -> Result<Option<Message>> {
+    let Some((tag, body)) = packet.split_first() else {
+        return Ok(None);
+    };
+    let message = match (tag, descriptor) {
+        (b'G', _) => Message::Go,
+        (b'P', _) => match body.try_into() {
+            Ok(bytes) => Message::Pid(i32::from_ne_bytes(bytes)),
+            Err(_) => return Err(Error::system("a message on the channel is cut")),
+        },
+        (b'T', Some(master)) => Message::Terminal(master),
+        (b'H', _) => Message::Hooks,
+        (b'R', _) => Message::Ready,
+        (b'F', _) => Message::Failed(decode_error(body)),
+        _ => return Err(Error::system("a message on the channel is unknown")),
+    };
+    Ok(Some(message))
+}
+
+/// An error as bytes, for the channel and the start gate.
+pub fn encode(error: &Error) -> Vec<u8> {
+    let bytes = serde_json::to_vec(error).unwrap_or_default();
+    if bytes.len() < LONGEST {
+        return bytes;
+    }
+    let text: String = error.to_string().chars().take(LONGEST / 8).collect();
+    serde_json::to_vec(&Error::new(error.kind(), text)).unwrap_or_default()
+}
+
+/// The error of [`encode`].
+pub fn decode_error(bytes: &[u8]) -> Error {
+    serde_json::from_slice(bytes).unwrap_or_else(|_| Error::system("the container's process failed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn an_error_arrives_as_the_same_value() {
+        let (one, other) = Channel::pair().unwrap();
+        let error = Error::from(Errno::EPERM).context("mount").of_kind(Kind::Hook);
+        one.send(&Message::Failed(error.clone())).unwrap();
+        assert!(matches!(other.receive().unwrap(), Some(Message::Failed(received)) if received == error));
+    }
+
+    #[test]
+    fn a_descriptor_arrives_open() {
+        let (one, other) = Channel::pair().unwrap();
+        one.send(&Message::Terminal(std::fs::File::open("/dev/null").unwrap().into())).unwrap();
+        let Some(Message::Terminal(fd)) = other.receive().unwrap() else { panic!("no descriptor") };
+        assert_eq!(nix::sys::stat::fstat(fd).unwrap().st_rdev, libc::makedev(1, 3));
+    }
+
+    #[test]
+    fn the_end_of_the_other_side_is_no_message() {
+        let (one, other) = Channel::pair().unwrap();
+        drop(one);
+        assert!(other.receive().unwrap().is_none());
+        assert!(other.wait_for_go().is_err());
+    }
+
+    #[test]
+    fn an_error_that_is_too_long_is_cut_and_not_lost() {
+        let (one, other) = Channel::pair().unwrap();
+        one.send(&Message::Failed(Error::config("x".repeat(1 << 20)))).unwrap();
+        let Some(Message::Failed(error)) = other.receive().unwrap() else { panic!("no error") };
+        assert_eq!(error.kind(), Kind::Config);
+        assert!(error.to_string().starts_with("xxxx"));
+    }
+}

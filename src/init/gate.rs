@@ -1,0 +1,72 @@
+//! The start gate: where a created container waits for `start`, and through which it says how starting went.
+//!
+//! It is a FIFO in the container's directory. The child opens it for writing and is held there by the kernel until
+//! `start` opens it for reading. The child's end closes at execve: `start` then reads the end of an empty file, or,
+//! if starting failed, the error.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::fcntl::OFlag;
+
+use super::channel::{Channel, Message, encode};
+use crate::error::{Context, Error, Result};
+use crate::host::procfs;
+
+/// The child's side of the gate.
+#[derive(Debug)]
+pub enum Gate {
+    /// A created container's: a handle on the FIFO, not yet opened.
+    Fifo(OwnedFd),
+    /// `run`'s: the process that creates also starts, and needs no file to say so.
+    Channel,
+}
+
+/// The gate after it was opened: the way to say that starting failed.
+#[derive(Debug)]
+pub enum Opened {
+    /// Write the error here.
+    Fifo(OwnedFd),
+    /// Send the error on the channel.
+    Channel,
+}
+
+impl Gate {
+    /// Waits until the container is started.
+    ///
+    /// # Errors
+    /// If the other side is gone.
+    pub fn wait(&self, channel: &Channel, proc: BorrowedFd) -> Result<Opened> {
+        match self {
+            Self::Fifo(handle) => {
+                // The user may not search the directory that the FIFO is in: through the handle it needs only the file.
+                let path = format!("self/fd/{}", handle.as_raw_fd());
+                let fifo = loop {
+                    match procfs::open(proc, &path, OFlag::O_WRONLY) {
+                        Err(error) if error.errno() == Some(libc::EINTR) => {}
+                        answer => break answer.context(|| "wait to be started")?,
+                    }
+                };
+                Ok(Opened::Fifo(fifo))
+            }
+            Self::Channel => {
+                channel.wait_for_go()?;
+                Ok(Opened::Channel)
+            }
+        }
+    }
+}
+
+impl Opened {
+    /// Says that starting failed.
+    pub fn fail(&self, channel: &Channel, error: &Error) {
+        match self {
+            Self::Fifo(fifo) => {
+                // Nobody is left to be told where this fails too.
+                let _ = nix::unistd::write(fifo.as_fd(), &encode(error));
+            }
+            Self::Channel => {
+                let _ = channel.send(&Message::Failed(error.clone()));
+            }
+        }
+    }
+}

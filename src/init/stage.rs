@@ -1,0 +1,98 @@
+//! The clone itself, and the intermediate process that joining a user namespace takes.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use nix::sched::{CloneFlags, setns};
+
+use super::{Channel, Handles, InitPlan, Message, run};
+use crate::error::{Context, Error, Result};
+use crate::host::procfs;
+use crate::namespaces::{self, Namespace};
+use crate::sys::process::{Cloned, clone, exit_now, pidfd_open};
+
+/// Makes the container's first process, which carries out `plan` with `handles`; `ours` is the channel's other end, and
+/// `cgroup` the cgroup v2 directory that it is born in. Answers its pid and a pidfd.
+///
+/// # Errors
+/// As clone3(2) and setns(2).
+pub fn clone_first_process(
+    plan: &InitPlan,
+    handles: Handles,
+    ours: Channel,
+    cgroup: Option<BorrowedFd>,
+) -> Result<(i32, OwnedFd, Channel)> {
+    let flags = plan.namespaces.clone_flags();
+    let what = || "make the container's first process (clone3)";
+    // A PID namespace is joined by the process that clones, and takes effect on what it clones: ours is put back after.
+    let pid_namespace = handles.joined.get(Namespace::Pid);
+    let own = match pid_namespace {
+        Some(joined) => {
+            let proc = procfs::handle()?;
+            let own = procfs::open(std::os::fd::AsFd::as_fd(&proc), "self/ns/pid", nix::fcntl::OFlag::O_RDONLY)?;
+            setns(joined, CloneFlags::CLONE_NEWPID).context(|| "join the pid namespace")?;
+            Some(own)
+        }
+        None => None,
+    };
+    let restore = || match &own {
+        Some(own) => setns(own, CloneFlags::CLONE_NEWPID).context(|| "return to procrt's own pid namespace"),
+        None => Ok(()),
+    };
+    if !plan.namespaces.joins(Namespace::User) {
+        return match clone(flags, cgroup, false).context(what)? {
+            Cloned::Parent { pid, pidfd } => {
+                drop(handles);
+                restore()?;
+                Ok((pid, pidfd, ours))
+            }
+            Cloned::Child => {
+                drop(ours);
+                run(plan, handles)
+            }
+        };
+    }
+    // New namespaces must be owned by the user namespace that is joined, so a process that has joined it makes them, and
+    // the first process with them, as this process's own child.
+    match clone(0, cgroup, false).context(what)? {
+        Cloned::Child => {
+            drop(ours);
+            let error = match intermediate(plan, &handles, flags) {
+                Ok(None) => exit_now(0),
+                Ok(Some(Child)) => run(plan, handles),
+                Err(error) => error,
+            };
+            let _ = handles.channel.send(&Message::Failed(error));
+            exit_now(1)
+        }
+        Cloned::Parent { pid: intermediate, .. } => {
+            drop(handles);
+            restore()?;
+            let answer = ours.receive();
+            nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(intermediate), None).context(|| "wait for the intermediate process")?;
+            match answer? {
+                Some(Message::Pid(pid)) => {
+                    // It is this process's child and not reaped: the pid is its own until then.
+                    let pidfd = pidfd_open(pid).context(what)?;
+                    Ok((pid, pidfd, ours))
+                }
+                Some(Message::Failed(error)) => Err(error),
+                _ => Err(Error::system("the process that was to join the user namespace ended early")),
+            }
+        }
+    }
+}
+
+struct Child;
+
+fn intermediate(plan: &InitPlan, handles: &Handles, flags: u64) -> Result<Option<Child>> {
+    namespaces::join(&handles.joined, |kind| kind == Namespace::User)?;
+    namespaces::become_root()?;
+    let _ = plan;
+    match clone(flags, None, true).context(|| "make the container's first process (clone3)")? {
+        Cloned::Child => Ok(Some(Child)),
+        Cloned::Parent { pid, .. } => {
+            handles.channel.send(&Message::Pid(pid))?;
+            Ok(None)
+        }
+    }
+}

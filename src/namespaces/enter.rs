@@ -1,0 +1,107 @@
+//! Getting into namespaces: those joined by path, and what has to be done in new ones.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::fcntl::{OFlag, open};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::stat::Mode;
+use nix::unistd::{Gid, Uid, setresgid, setresuid};
+
+use super::{IdMapping, Namespace, NamespacesPlan};
+use crate::error::{Context, Error, Result};
+use crate::host::procfs;
+use crate::sys;
+
+/// The namespaces that are joined, open. Opened on the host's side, before anything is made, so that a path that is
+/// wrong is found there.
+#[derive(Debug, Default)]
+pub struct Handles(Vec<(Namespace, OwnedFd)>);
+
+impl Handles {
+    /// Opens each namespace that `plan` joins and sees to it that it is of the kind that it should be.
+    ///
+    /// # Errors
+    /// Names the path's place in config.json.
+    pub fn open(plan: &NamespacesPlan) -> Result<Self> {
+        let mut handles = Vec::with_capacity(plan.join.len());
+        for join in &plan.join {
+            let at = || format!("linux.namespaces[{}].path: {:?}", join.index, join.path.display().to_string());
+            let fd = open(&join.path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).context(at)?;
+            match sys::process::namespace_kind(&fd) {
+                Ok(flag) if flag == join.kind.flag() => handles.push((join.kind, fd)),
+                Ok(_) => return Err(Error::config(format!("{} is not a {} namespace", at(), join.kind.name()))),
+                Err(_) => return Err(Error::config(format!("{} is not a namespace", at()))),
+            }
+        }
+        Ok(Self(handles))
+    }
+
+    /// The open namespace of `kind`, if one is joined.
+    pub fn get(&self, kind: Namespace) -> Option<BorrowedFd<'_>> {
+        self.0.iter().find(|(joined, _)| *joined == kind).map(|(_, fd)| fd.as_fd())
+    }
+}
+
+/// Joins every open namespace but those that are not joined here: a PID namespace only takes children (the parent sees
+/// to it), and the user namespace is first where there is one.
+///
+/// # Errors
+/// Names the kind that could not be joined.
+pub fn join(handles: &Handles, kinds: impl Fn(Namespace) -> bool) -> Result<()> {
+    for (kind, fd) in handles.0.iter().filter(|(kind, _)| kinds(*kind)) {
+        let flag = CloneFlags::from_bits_retain(kind.flag() as i32);
+        setns(fd, flag).context(|| format!("join the {} namespace", kind.name()))?;
+    }
+    Ok(())
+}
+
+/// Writes the id maps of the new user namespace that process `pid` is in. `proc` is the host's procfs.
+///
+/// # Errors
+/// Names the file and the kernel's refusal.
+pub fn write_id_mappings(plan: &NamespacesPlan, pid: i32, proc: BorrowedFd) -> Result<()> {
+    for (file, mappings) in [("uid_map", &plan.uid_mappings), ("gid_map", &plan.gid_mappings)] {
+        let path = format!("{pid}/{file}");
+        procfs::write(proc, &path, &map_text(mappings)).context(|| format!("write /proc/{path}"))?;
+    }
+    Ok(())
+}
+
+fn map_text(mappings: &[IdMapping]) -> String {
+    mappings.iter().map(|map| format!("{} {} {}\n", map.container, map.host, map.size)).collect()
+}
+
+/// Becomes root of the user namespace that this process is in, so that it owns what it makes.
+///
+/// # Errors
+/// `EINVAL` if id 0 is not mapped there.
+pub fn become_root() -> Result<()> {
+    // Groups of the host mean nothing inside; where setgroups is denied they cannot be dropped and have no name inside.
+    let _ = sys::process::set_groups(&[]);
+    let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
+    setresgid(gid, gid, gid).context(|| "become group 0 of the user namespace")?;
+    setresuid(uid, uid, uid).context(|| "become user 0 of the user namespace")
+}
+
+/// Makes the time namespace, shifts its clocks and enters it: it takes offsets only while it is empty.
+///
+/// # Errors
+/// `EPERM`, or `ERANGE` where a clock would be before zero.
+pub fn enter_time(plan: &NamespacesPlan, proc: BorrowedFd) -> Result<()> {
+    let flag = CloneFlags::from_bits_retain(Namespace::Time.flag() as i32);
+    unshare(flag).context(|| "make a time namespace")?;
+    if !plan.time_offsets.is_empty() {
+        let text: String = plan.time_offsets.iter().map(|(clock, secs, nanos)| format!("{clock} {secs} {nanos}\n")).collect();
+        procfs::write(proc, "self/timens_offsets", &text).context(|| "shift the clocks of the time namespace")?;
+    }
+    let namespace = procfs::open(proc, "self/ns/time_for_children", OFlag::O_RDONLY).context(|| "open the new time namespace")?;
+    setns(namespace, flag).context(|| "enter the new time namespace")
+}
+
+/// Brings up `lo` in a new network namespace.
+///
+/// # Errors
+/// As netdevice(7).
+pub fn bring_up_loopback() -> Result<()> {
+    sys::process::bring_up_loopback().context(|| "bring up the loopback interface")
+}

@@ -1,0 +1,168 @@
+//! Becoming the container's process; the steps' order is the caller's (`init`).
+
+use std::os::fd::BorrowedFd;
+
+use nix::errno::Errno;
+use nix::sys::prctl;
+use nix::sys::stat::{Mode, fstat, umask};
+use nix::unistd::{Gid, Uid, chdir, fchown, getcwd, setresgid, setresuid};
+
+use super::ProcessPlan;
+use crate::error::{Context, Error, Result};
+use crate::host::procfs;
+use crate::sys::mount::c_string;
+use crate::sys::process::{self, ThreadCapabilities};
+
+/// Joins a session keyring of the container's own, so that it sees no key of the caller's.
+///
+/// # Errors
+/// As keyctl(2); a kernel without keyrings has nothing to keep apart.
+pub fn new_session_keyring(id: &str) -> Result<()> {
+    match process::join_session_keyring(&c_string(format!("_ses.{id}"))?) {
+        Ok(()) | Err(Errno::ENOSYS) => Ok(()),
+        Err(errno) => Err(errno).context(|| "join a new session keyring"),
+    }
+}
+
+/// Sets what takes privileges that the container's user may not have: limits, priorities, labels.
+///
+/// # Errors
+/// Names the setting and its value.
+pub fn set_limits(plan: &ProcessPlan, proc: BorrowedFd) -> Result<()> {
+    for limit in &plan.rlimits {
+        process::set_rlimit(limit.resource, limit.soft, limit.hard)
+            .context(|| format!("process.rlimits: set {} to {}, at most {}", limit.name, limit.soft, limit.hard))?;
+    }
+    if let Some(score) = plan.oom_score_adj {
+        procfs::write(proc, "self/oom_score_adj", &score.to_string()).context(|| format!("process.oomScoreAdj: set {score}"))?;
+    }
+    if let Some(attributes) = plan.scheduler {
+        process::set_scheduler(attributes).context(|| "process.scheduler: set it")?;
+    }
+    if let Some((class, level)) = plan.io_priority {
+        process::set_io_priority(class, level).context(|| "process.ioPriority: set it")?;
+    }
+    if let Some(domain) = plan.personality {
+        nix::sys::personality::set(nix::sys::personality::Persona::from_bits_retain(domain as i32))
+            .context(|| format!("linux.personality: set {domain:#x}"))?;
+    }
+    if let Some(profile) = &plan.apparmor_profile {
+        let text = format!("exec {profile}");
+        procfs::write(proc, "self/attr/apparmor/exec", &text).context(|| format!("process.apparmorProfile: set {profile:?}"))?;
+    }
+    if let Some(label) = &plan.selinux_label {
+        procfs::write(proc, "self/attr/exec", label).context(|| format!("process.selinuxLabel: set {label:?}"))?;
+    }
+    Ok(())
+}
+
+/// Changes to the working directory, which must be inside the root.
+///
+/// # Errors
+/// Names the directory.
+pub fn enter_cwd(plan: &ProcessPlan) -> Result<()> {
+    let what = || format!("process.cwd: enter {:?}", plan.cwd.display().to_string());
+    chdir(&plan.cwd).context(what)?;
+    // The kernel names a directory outside of the root by a path that does not begin with a slash.
+    match getcwd() {
+        Ok(path) if path.is_absolute() => Ok(()),
+        _ => Err(Error::config(format!("{}: it is outside of the root", what()))),
+    }
+}
+
+/// Becomes the container's user, with its groups, umask and capabilities. `hold` are capabilities kept for now, which
+/// [`drop_to_final_capabilities`] takes away.
+///
+/// # Errors
+/// Names the id or set that was refused.
+pub fn become_user(plan: &ProcessPlan, hold: u64) -> Result<()> {
+    own_standard_streams(plan);
+    let now = process::capabilities().context(|| "read the capabilities")?;
+    // What this machine cannot give is left out, as the specification has it; the caller has warned of it.
+    let (wanted, have) = (plan.capabilities, now.permitted);
+    for capability in 0..64 {
+        if wanted.bounding & 1 << capability == 0 {
+            match process::drop_from_bounding_set(capability) {
+                Ok(()) => {}
+                Err(Errno::EINVAL) => break, // past the kernel's last
+                Err(errno) => return Err(errno).context(|| "limit the bounding set of capabilities"),
+            }
+        }
+    }
+    match process::set_groups(&plan.groups) {
+        Ok(()) => {}
+        // Where a user namespace denies setgroups there are no groups to be rid of but the caller's own.
+        Err(Errno::EPERM) if plan.groups.is_empty() => {}
+        Err(errno) => return Err(errno).context(|| format!("process.user.additionalGids: set {:?}", plan.groups)),
+    }
+    let (uid, gid) = (Uid::from_raw(plan.uid), Gid::from_raw(plan.gid));
+    setresgid(gid, gid, gid).context(|| format!("process.user.gid: become {gid}"))?;
+    if plan.uid != 0 {
+        prctl::set_keepcaps(true).context(|| "keep capabilities")?;
+    }
+    setresuid(uid, uid, uid).context(|| format!("process.user.uid: become {uid}"))?;
+    umask(Mode::from_bits_retain(plan.umask));
+    let hold = hold & have;
+    set_capabilities(ThreadCapabilities {
+        effective: wanted.effective & have | hold,
+        permitted: wanted.permitted & have | hold,
+        inheritable: wanted.inheritable & have,
+    })?;
+    if hold == 0 {
+        raise_ambient(plan)?;
+    }
+    Ok(())
+}
+
+/// Takes away what [`become_user`] has held on to.
+///
+/// # Errors
+/// As capset(2).
+pub fn drop_to_final_capabilities(plan: &ProcessPlan) -> Result<()> {
+    let now = process::capabilities().context(|| "read the capabilities")?;
+    let wanted = plan.capabilities;
+    set_capabilities(ThreadCapabilities {
+        effective: wanted.effective & now.permitted,
+        permitted: wanted.permitted & now.permitted,
+        inheritable: now.inheritable,
+    })?;
+    raise_ambient(plan)
+}
+
+fn set_capabilities(sets: ThreadCapabilities) -> Result<()> {
+    // The effective set is within the permitted one, or the kernel refuses both.
+    process::set_capabilities(ThreadCapabilities { effective: sets.effective & sets.permitted, ..sets })
+        .context(|| "process.capabilities: set them")
+}
+
+fn raise_ambient(plan: &ProcessPlan) -> Result<()> {
+    let wanted = plan.capabilities;
+    if wanted.ambient == 0 {
+        return Ok(());
+    }
+    let now = process::capabilities().context(|| "read the capabilities")?;
+    let possible = wanted.ambient & now.permitted & now.inheritable;
+    for capability in (0..64).filter(|capability| possible & 1 << capability != 0) {
+        process::raise_ambient(capability).context(|| "process.capabilities.ambient: set it")?;
+    }
+    Ok(())
+}
+
+/// Lets the user reopen its standard streams through /proc/self/fd, when they are its caller's pipes or terminal.
+fn own_standard_streams(plan: &ProcessPlan) {
+    if plan.uid == 0 {
+        return;
+    }
+    for fd in 0..3 {
+        let Ok(stream) = process::borrow_inherited(fd) else {
+            continue;
+        };
+        // /dev/null is everybody's. A stream whose owner cannot be changed still works through its descriptor.
+        let Ok(stat) = fstat(stream) else {
+            continue;
+        };
+        if stat.st_uid != plan.uid && stat.st_rdev != libc::makedev(1, 3) {
+            let _ = fchown(stream, Some(Uid::from_raw(plan.uid)), None);
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Making the root, step by step; the steps' order is the caller's (`init`).
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+use nix::fcntl::{AT_FDCWD, OFlag, open};
+use nix::mount::{MntFlags, MsFlags, umount2};
+use nix::sys::stat::{Mode, fstat};
+use nix::unistd::{chdir, chroot, fchdir, pivot_root};
+
+use super::inside::{Inside, Leaf};
+use super::{RootfsPlan, Switch, What};
+use crate::error::{Context, Error, Result};
+use crate::sys::mount::{
+    AT_RECURSIVE, FileSystem, MountAttr, OPEN_TREE_CLONE, attr, c_string, mount_setattr, move_mount, open_tree,
+};
+
+/// Copies of the host's mounts that the root is made of, detached.
+#[derive(Debug)]
+pub struct Sources {
+    root: OwnedFd,
+    binds: Vec<Option<OwnedFd>>,
+}
+
+impl Sources {
+    /// Opens the root file system and the source of every bind mount. `detached` cuts the copies' propagation to the
+    /// host, for copies that are made in the host's mount namespace to be used in another.
+    ///
+    /// # Errors
+    /// Names the path that is not there.
+    pub fn open(plan: &RootfsPlan, detached: bool) -> Result<Self> {
+        let copy = |path: &Path, recursive: bool| -> Result<OwnedFd> {
+            let flags = OPEN_TREE_CLONE | if recursive { AT_RECURSIVE } else { 0 };
+            let tree = open_tree(AT_FDCWD.as_raw_fd(), &c_string(path.as_os_str().as_encoded_bytes())?, flags)?;
+            if detached {
+                let slave = MountAttr { propagation: MsFlags::MS_SLAVE.bits(), ..MountAttr::default() };
+                mount_setattr(&tree, true, &slave)?;
+            }
+            Ok(tree)
+        };
+        let root = copy(&plan.root, true).context(|| format!("open the root file system {:?}", plan.root.display().to_string()))?;
+        let mut binds = Vec::with_capacity(plan.mounts.len());
+        for mount in &plan.mounts {
+            binds.push(match &mount.what {
+                What::Bind { source, recursive } => Some(copy(source, *recursive).context(|| {
+                    format!("mounts[{}].source: open {:?}", mount.index, source.display().to_string())
+                })?),
+                _ => None,
+            });
+        }
+        Ok(Self { root, binds })
+    }
+
+    /// The root file system's tree, and the bind mounts' sources in the order of the mounts.
+    pub fn into_parts(self) -> (OwnedFd, Vec<Option<OwnedFd>>) {
+        (self.root, self.binds)
+    }
+}
+
+/// The container's root while it is made.
+#[derive(Debug)]
+pub struct Root<'a> {
+    pub(super) plan: &'a RootfsPlan,
+    pub(super) fd: OwnedFd,
+}
+
+impl<'a> Root<'a> {
+    /// Sets how the new mount namespace's mounts hear of the host's.
+    ///
+    /// # Errors
+    /// As mount_setattr(2).
+    pub fn set_propagation(plan: &RootfsPlan) -> Result<()> {
+        if plan.switch == Switch::Chroot {
+            return Ok(()); // these mounts are the host's
+        }
+        let (propagation, recursive) = plan.propagation;
+        set_propagation_of(Path::new("/"), propagation, recursive).context(|| "set the propagation of the host's mounts")
+    }
+
+    /// Attaches the root file system, where the mounts can go on it.
+    ///
+    /// # Errors
+    /// As move_mount(2).
+    pub fn attach(plan: &'a RootfsPlan, root: OwnedFd) -> Result<Self> {
+        let what = || format!("mount the root file system {:?}", plan.root.display().to_string());
+        // On top of `/` no path leads through the root before it is `/` itself: host paths keep their meaning.
+        let place = if plan.switch == Switch::Chroot { plan.root.as_path() } else { Path::new("/") };
+        if plan.switch == Switch::Chroot {
+            let private = MountAttr { propagation: MsFlags::MS_PRIVATE.bits(), ..MountAttr::default() };
+            mount_setattr(&root, true, &private).context(what)?;
+        } else if plan.propagation.0 == MsFlags::MS_SHARED.bits() {
+            // Otherwise the host's `/` would be covered too.
+            set_propagation_of(place, MsFlags::MS_PRIVATE.bits(), false).context(what)?;
+        }
+        let place = open(place, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).context(what)?;
+        move_mount(&root, &place).context(what)?;
+        Ok(Self { plan, fd: root })
+    }
+
+    pub(super) fn inside(&self) -> Inside<'_> {
+        Inside(self.fd.as_fd())
+    }
+
+    /// Opens the pty multiplexer of the container's own devpts.
+    ///
+    /// # Errors
+    /// If the root has none.
+    pub fn open_ptmx(&self) -> Result<OwnedFd> {
+        let path = Path::new("/dev/pts/ptmx");
+        self.inside()
+            .open(path, OFlag::O_RDWR | OFlag::O_NOCTTY)
+            .context(|| "open \"/dev/pts/ptmx\" in the root (a terminal needs a devpts mount on /dev/pts)")
+    }
+
+    /// Puts the terminal on /dev/console.
+    ///
+    /// # Errors
+    /// As open_tree(2) and move_mount(2).
+    pub fn attach_console(&self, terminal: impl AsFd) -> Result<()> {
+        let what = || "mount the terminal on \"/dev/console\"";
+        let tree = open_tree(terminal.as_fd().as_raw_fd(), c"", OPEN_TREE_CLONE).context(what)?;
+        let place = self.inside().open_or_make(Path::new("/dev/console"), Leaf::File)?;
+        move_mount(tree, place).context(what)
+    }
+
+    /// Makes the working directory where it is missing.
+    ///
+    /// # Errors
+    /// Names the path.
+    pub fn make_cwd(&self) -> Result<()> {
+        let cwd = &self.plan.cwd;
+        self.inside().open_or_make(cwd, Leaf::Directory).context(|| format!("process.cwd: {:?}", cwd.display().to_string()))?;
+        Ok(())
+    }
+
+    /// Makes the root this process's `/`.
+    ///
+    /// # Errors
+    /// As pivot_root(2).
+    pub fn become_slash(&self) -> Result<()> {
+        fchdir(&self.fd).context(|| "enter the root")?;
+        match self.plan.switch {
+            Switch::Pivot => {
+                // The old root ends up on top of the new one, and is taken off again.
+                pivot_root(".", ".").context(|| "pivot_root (on a ramdisk, --no-pivot does without)")?;
+                if self.plan.propagation.0 == MsFlags::MS_SHARED.bits() {
+                    // The unmounting must not reach the host.
+                    set_propagation_of(Path::new("."), MsFlags::MS_SLAVE.bits(), true).context(|| "cut the old root off")?;
+                }
+                umount2(".", MntFlags::MNT_DETACH).context(|| "unmount the old root")?;
+            }
+            Switch::Move | Switch::Chroot => chroot(".").context(|| "chroot")?,
+        }
+        chdir("/").context(|| "enter the new root")?;
+        if let Some((propagation, recursive)) = self.plan.final_propagation {
+            set_propagation_of(Path::new("/"), propagation, recursive).context(|| "linux.rootfsPropagation")?;
+        }
+        Ok(())
+    }
+
+    /// Hides and write-protects what the configuration says, and last the root itself.
+    ///
+    /// # Errors
+    /// Names the path.
+    pub fn protect(&self) -> Result<()> {
+        self.make_paths_readonly()?;
+        self.mask_paths()?;
+        if self.plan.readonly {
+            let readonly = MountAttr { set: attr::RDONLY, ..MountAttr::default() };
+            mount_setattr(&self.fd, false, &readonly).context(|| "make the root read-only")?;
+        }
+        Ok(())
+    }
+
+    fn make_paths_readonly(&self) -> Result<()> {
+        for path in &self.plan.readonly_paths {
+            let what = || format!("make {:?} read-only", path.display().to_string());
+            let Some(place) = self.open_if_there(path).context(what)? else {
+                continue;
+            };
+            let tree = open_tree(place.as_raw_fd(), c"", OPEN_TREE_CLONE | AT_RECURSIVE).context(what)?;
+            mount_setattr(&tree, false, &MountAttr { set: attr::RDONLY, ..MountAttr::default() }).context(what)?;
+            move_mount(tree, place).context(what)?;
+        }
+        Ok(())
+    }
+
+    fn mask_paths(&self) -> Result<()> {
+        let mut null: Option<OwnedFd> = None;
+        let mut empty: Option<OwnedFd> = None;
+        for path in &self.plan.masked {
+            let what = || format!("mask {:?}", path.display().to_string());
+            let Some(place) = self.open_if_there(path).context(what)? else {
+                continue;
+            };
+            let directory = fstat(&place).context(what)?.st_mode & libc::S_IFMT == libc::S_IFDIR;
+            let source = if directory { &mut empty } else { &mut null };
+            let tree = match source {
+                Some(fd) => open_tree(fd.as_raw_fd(), c"", OPEN_TREE_CLONE).context(what)?,
+                None if directory => empty_directory().context(what)?,
+                None => self.null_device().context(what)?,
+            };
+            move_mount(&tree, place).context(what)?;
+            source.get_or_insert(tree);
+        }
+        Ok(())
+    }
+
+    fn open_if_there(&self, path: &Path) -> Result<Option<OwnedFd>> {
+        match self.inside().open(path, OFlag::O_PATH) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(nix::errno::Errno::ENOENT | nix::errno::Errno::ENOTDIR) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// A detached mount of the container's /dev/null, which an image cannot have made something else of.
+    fn null_device(&self) -> Result<OwnedFd> {
+        let null = self.inside().open(Path::new("/dev/null"), OFlag::O_PATH).context(|| "open \"/dev/null\" in the root")?;
+        let stat = fstat(&null)?;
+        if stat.st_mode & libc::S_IFMT != libc::S_IFCHR || stat.st_rdev != libc::makedev(1, 3) {
+            return Err(Error::system("\"/dev/null\" in the root is not the null device"));
+        }
+        Ok(open_tree(null.as_raw_fd(), c"", OPEN_TREE_CLONE)?)
+    }
+}
+
+/// A detached mount of an empty, read-only directory.
+fn empty_directory() -> Result<OwnedFd> {
+    let fs = FileSystem::open(c"tmpfs")?;
+    fs.set(c"mode", Some(c"755"))?;
+    fs.create()?;
+    Ok(fs.mount(attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC)?)
+}
+
+fn set_propagation_of(path: &Path, propagation: u64, recursive: bool) -> Result<()> {
+    let mount = open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    Ok(mount_setattr(mount, recursive, &MountAttr { propagation, ..MountAttr::default() })?)
+}

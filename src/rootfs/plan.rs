@@ -1,0 +1,348 @@
+//! What config.json says about the root, and what of it cannot be.
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{LinuxDeviceType, Mount, Spec};
+
+use super::inside::without_dots;
+use super::options::{self, Options};
+use super::{Device, MountPlan, RootfsPlan, Switch, What};
+use crate::error::Faults;
+
+/// What the plan of the root takes from elsewhere.
+#[derive(Debug, Clone)]
+pub struct Surroundings<'a> {
+    /// The bundle's directory, absolute: relative sources are below it.
+    pub bundle: &'a Path,
+    /// The root file system's directory, absolute and resolved.
+    pub rootfs: &'a Path,
+    /// The container has a mount namespace of its own, made or joined.
+    pub mount_namespace: bool,
+    /// The container has a user namespace of its own, made or joined.
+    pub user_namespace: bool,
+    /// The container's directory in each hierarchy, with the name it has below /sys/fs/cgroup; an empty name for the
+    /// only hierarchy of pure cgroup v2.
+    pub cgroups: &'a [(String, PathBuf)],
+    /// The container's directory in the cgroup v2 hierarchy, if the host has one.
+    pub cgroup2: Option<&'a Path>,
+    /// Other names of hierarchies: name and target.
+    pub cgroup_links: &'a [(String, String)],
+    /// `--no-pivot`.
+    pub no_pivot: bool,
+}
+
+/// The devices that every container has (config-linux.md, "Default Devices"): path, major, minor.
+pub const DEFAULT_DEVICES: [(&str, u64, u64); 6] = [
+    ("/dev/null", 1, 3),
+    ("/dev/zero", 1, 5),
+    ("/dev/full", 1, 7),
+    ("/dev/random", 1, 8),
+    ("/dev/urandom", 1, 9),
+    ("/dev/tty", 5, 0),
+];
+
+/// What may be mounted inside /proc: files that LXCFS and its like serve with the container's own numbers.
+const INSIDE_PROC: [&str; 11] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/net/dev",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/sys/crypto/fips_enabled",
+];
+
+/// Decides about the root (config.md, "Root", "Mounts"; config-linux.md, "Devices", "Default Devices", "Rootfs Mount
+/// Propagation", "Masked Paths", "Readonly Paths").
+pub fn plan(spec: &Spec, around: &Surroundings, faults: &mut Faults) -> RootfsPlan {
+    let linux = spec.linux().as_ref();
+    let mounts: Vec<MountPlan> = spec
+        .mounts()
+        .iter()
+        .flatten()
+        .enumerate()
+        .filter_map(|(index, mount)| plan_mount(index, mount, around, faults))
+        .collect();
+
+    let slave = (nix::mount::MsFlags::MS_SLAVE.bits(), true);
+    let (propagation, final_propagation) = match linux.and_then(|linux| linux.rootfs_propagation().as_deref()) {
+        None | Some("") => (slave, None),
+        Some(name) => match options::propagation(name) {
+            // The making needs mounts that can be bound, so "unbindable" is for the finished root alone.
+            Some(chosen) if chosen.0 == nix::mount::MsFlags::MS_UNBINDABLE.bits() => (slave, Some(chosen)),
+            Some(chosen) if chosen.0 == nix::mount::MsFlags::MS_SHARED.bits() => ((chosen.0, true), Some(chosen)),
+            Some(chosen) => ((chosen.0, true), None),
+            None => {
+                let known = "private, rprivate, shared, rshared, slave, rslave, unbindable, runbindable";
+                faults.add("linux.rootfsPropagation", format_args!("{name:?} is not a propagation type ({known})"));
+                (slave, None)
+            }
+        },
+    };
+
+    let switch = match (around.mount_namespace, around.no_pivot) {
+        (false, _) => Switch::Chroot,
+        (true, true) => Switch::Move,
+        (true, false) => Switch::Pivot,
+    };
+    let bound_dev = |mount: &MountPlan| mount.destination == Path::new("/dev") && matches!(mount.what, What::Bind { .. });
+    let process = spec.process().as_ref();
+    let paths = |field: &str, list: Option<&Vec<String>>, faults: &mut Faults| {
+        let mut planned = Vec::new();
+        for (index, path) in list.into_iter().flatten().enumerate() {
+            if Path::new(path).is_absolute() {
+                planned.push(PathBuf::from("/").join(without_dots(Path::new(path))));
+            } else {
+                faults.add(format!("linux.{field}[{index}]"), format_args!("{path:?} is not an absolute path"));
+            }
+        }
+        planned
+    };
+    RootfsPlan {
+        root: around.rootfs.to_owned(),
+        switch,
+        readonly: spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false),
+        propagation,
+        final_propagation,
+        own_dev: !mounts.iter().any(bound_dev),
+        mounts,
+        devices: plan_devices(spec, faults),
+        bind_devices: around.user_namespace,
+        console: process.and_then(oci_spec::runtime::Process::terminal).unwrap_or(false),
+        masked: paths("maskedPaths", linux.and_then(|linux| linux.masked_paths().as_ref()), faults),
+        readonly_paths: paths("readonlyPaths", linux.and_then(|linux| linux.readonly_paths().as_ref()), faults),
+        cwd: process.map(|process| process.cwd().clone()).unwrap_or_else(|| "/".into()),
+    }
+}
+
+fn plan_mount(index: usize, mount: &Mount, around: &Surroundings, faults: &mut Faults) -> Option<MountPlan> {
+    let at = |field: &str| format!("mounts[{index}].{field}");
+    let destination = mount.destination();
+    let shown = destination.display().to_string();
+    // The specification wants an absolute path; what runtimes of its first version took as relative is below the root.
+    if destination.as_os_str().is_empty() {
+        faults.add(at("destination"), "is empty");
+        return None;
+    }
+    if !destination.is_absolute() {
+        faults.add(at("destination"), format_args!("{shown:?} is not an absolute path"));
+        return None;
+    }
+    let destination = Path::new("/").join(without_dots(destination));
+    if destination == Path::new("/") {
+        faults.add(at("destination"), format_args!("{shown:?} is the root itself"));
+        return None;
+    }
+    if destination.starts_with("/proc")
+        && destination != Path::new("/proc")
+        && !INSIDE_PROC.iter().any(|path| destination == Path::new(path))
+    {
+        faults.add(at("destination"), format_args!("{shown:?} is inside /proc, where only {} may be mounted", INSIDE_PROC.join(", ")));
+        return None;
+    }
+    let options = Options::read(mount.options().as_deref().unwrap_or_default());
+    if let Some(name) = &options.id_map {
+        faults.unsupported(at("options"), format_args!("{name:?}: id-mapped mounts are not there yet"));
+    }
+    for (field, mappings) in [("uidMappings", mount.uid_mappings()), ("gidMappings", mount.gid_mappings())] {
+        if mappings.as_ref().is_some_and(|mappings| !mappings.is_empty()) {
+            faults.unsupported(at(field), "id-mapped mounts are not there yet");
+        }
+    }
+    let typ = mount.typ().as_deref().unwrap_or("");
+    let source = mount.source().as_ref();
+    let what = if options.remount {
+        What::Remount
+    } else if let Some(recursive) = options.bind.or((typ == "bind").then_some(true)) {
+        let Some(source) = source.filter(|source| !source.as_os_str().is_empty()) else {
+            faults.add(at("source"), "a bind mount needs a source");
+            return None;
+        };
+        for (key, _) in options.data.iter().filter(|(key, _)| !SUPERBLOCK_WORDS.contains(&key.as_str())) {
+            faults.add(at("options"), format_args!("{key:?} is not an option of a bind mount"));
+        }
+        What::Bind { source: around.bundle.join(source), recursive }
+    } else {
+        match typ {
+            "" => {
+                faults.add(at("type"), "is empty, and the options have no bind or rbind");
+                return None;
+            }
+            "cgroup" => What::Cgroups { binds: around.cgroups.to_vec(), links: around.cgroup_links.to_vec() },
+            "cgroup2" => match around.cgroup2 {
+                Some(directory) => {
+                    What::Cgroups { binds: vec![(String::new(), directory.to_owned())], links: Vec::new() }
+                }
+                None => {
+                    faults.unsupported(at("type"), "\"cgroup2\": this host has no cgroup v2 hierarchy");
+                    return None;
+                }
+            },
+            _ => {
+                if options.copy_up && typ != "tmpfs" {
+                    faults.add(at("options"), format_args!("\"tmpcopyup\" is for tmpfs, not {typ:?}"));
+                }
+                What::FileSystem {
+                    name: typ.to_owned(),
+                    source: source.map_or_else(|| typ.to_owned(), |source| source.display().to_string()),
+                    data: options.data,
+                    copy_up: options.copy_up,
+                }
+            }
+        }
+    };
+    Some(MountPlan {
+        index,
+        destination,
+        what,
+        attributes: options.attributes,
+        recursive: options.recursive,
+        propagation: options.propagation,
+    })
+}
+
+/// Superblock parameters, which a bind mount cannot change and mount(8) ignores there.
+const SUPERBLOCK_WORDS: [&str; 9] =
+    ["async", "sync", "dirsync", "mand", "nomand", "lazytime", "nolazytime", "silent", "iversion"];
+
+fn plan_devices(spec: &Spec, faults: &mut Faults) -> Vec<Device> {
+    let mut devices: Vec<Device> = DEFAULT_DEVICES
+        .iter()
+        .map(|(path, major, minor)| Device {
+            path: (*path).into(),
+            kind: libc::S_IFCHR,
+            major: *major,
+            minor: *minor,
+            mode: 0o666,
+            uid: 0,
+            gid: 0,
+        })
+        .collect();
+    let configured = spec.linux().as_ref().and_then(|linux| linux.devices().as_ref());
+    for (index, device) in configured.into_iter().flatten().enumerate() {
+        let at = |field: &str| format!("linux.devices[{index}].{field}");
+        let kind = match device.typ() {
+            LinuxDeviceType::C | LinuxDeviceType::U => libc::S_IFCHR,
+            LinuxDeviceType::B => libc::S_IFBLK,
+            LinuxDeviceType::P => libc::S_IFIFO,
+            LinuxDeviceType::A => {
+                faults.add(at("type"), "\"a\" is not a type of device node (b, c, p, u)");
+                continue;
+            }
+        };
+        let path = device.path();
+        if !path.is_absolute() {
+            faults.add(at("path"), format_args!("{:?} is not an absolute path", path.display().to_string()));
+            continue;
+        }
+        let number = |field: &str, value: i64, most: i64, faults: &mut Faults| {
+            if kind != libc::S_IFIFO && !(0..=most).contains(&value) {
+                faults.add(at(field), format_args!("{value} is not within 0..={most}"));
+            }
+            value.clamp(0, most) as u64
+        };
+        let device = Device {
+            path: Path::new("/").join(without_dots(path)),
+            kind,
+            major: number("major", device.major(), 0xfff, faults),
+            minor: number("minor", device.minor(), 0xf_ffff, faults),
+            mode: device.file_mode().unwrap_or(0o666) & 0o7777,
+            uid: device.uid().unwrap_or(0),
+            gid: device.gid().unwrap_or(0),
+        };
+        // One that the configuration names replaces the default one.
+        devices.retain(|other| other.path != device.path);
+        devices.push(device);
+    }
+    devices
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn planned(text: &str) -> (RootfsPlan, String) {
+        let spec: Spec = serde_json::from_str(text).unwrap();
+        let around = Surroundings {
+            bundle: Path::new("/bundle"),
+            rootfs: Path::new("/bundle/rootfs"),
+            mount_namespace: true,
+            user_namespace: false,
+            cgroups: &[(String::new(), "/sys/fs/cgroup/procrt/x".into())],
+            cgroup2: Some(Path::new("/sys/fs/cgroup/procrt/x")),
+            cgroup_links: &[],
+            no_pivot: false,
+        };
+        let mut faults = Faults::default();
+        let plan = plan(&spec, &around, &mut faults);
+        (plan, faults.into_result().err().map(|error| error.to_string()).unwrap_or_default())
+    }
+
+    fn mount(json: &str) -> (RootfsPlan, String) {
+        planned(&format!(r#"{{"ociVersion":"1.0.0","mounts":[{json}],"linux":{{}}}}"#))
+    }
+
+    #[test]
+    fn a_relative_source_is_below_the_bundle_and_dots_are_taken_out_of_the_destination() {
+        let (plan, faults) = mount(r#"{"destination":"/a/../b/./c","source":"data","type":"none","options":["bind","ro"]}"#);
+        assert_eq!(faults, "");
+        assert_eq!(plan.mounts[0].destination, Path::new("/b/c"));
+        assert_eq!(plan.mounts[0].what, What::Bind { source: "/bundle/data".into(), recursive: false });
+    }
+
+    #[test]
+    fn wrong_destinations_are_faults_by_their_place() {
+        for (destination, expected) in [
+            ("relative", r#"mounts[0].destination: "relative" is not an absolute path"#),
+            ("", "mounts[0].destination: is empty"),
+            ("/..", r#"mounts[0].destination: "/.." is the root itself"#),
+        ] {
+            let (_, faults) = mount(&format!(r#"{{"destination":"{destination}","source":"/x","options":["bind"]}}"#));
+            assert_eq!(faults, expected);
+        }
+        let (_, faults) = mount(r#"{"destination":"/proc/self","source":"/x","options":["bind"]}"#);
+        assert!(faults.contains("is inside /proc"), "{faults}");
+        assert_eq!(mount(r#"{"destination":"/proc/meminfo","source":"/x","options":["bind"]}"#).1, "");
+    }
+
+    #[test]
+    fn a_mount_is_a_bind_or_has_a_type() {
+        assert!(mount(r#"{"destination":"/x","source":"y"}"#).1.starts_with("mounts[0].type: is empty"));
+        assert_eq!(mount(r#"{"destination":"/x","options":["bind"]}"#).1, "mounts[0].source: a bind mount needs a source");
+        let (_, faults) = mount(r#"{"destination":"/x","source":"/y","options":["bind","size=5"]}"#);
+        assert_eq!(faults, r#"mounts[0].options: "size" is not an option of a bind mount"#);
+    }
+
+    #[test]
+    fn a_configured_device_replaces_the_default_one_of_its_path() {
+        let (plan, faults) = planned(
+            r#"{"ociVersion":"1.0.0","linux":{"devices":[
+                {"path":"/dev/null","type":"c","major":1,"minor":3,"fileMode":384,"uid":7}]}}"#,
+        );
+        assert_eq!(faults, "");
+        assert_eq!(plan.devices.len(), DEFAULT_DEVICES.len());
+        let null = plan.devices.iter().find(|device| device.path == Path::new("/dev/null")).unwrap();
+        assert_eq!((null.mode, null.uid), (0o600, 7));
+    }
+
+    #[test]
+    fn wrong_devices_and_paths_are_faults() {
+        let (_, faults) = planned(
+            r#"{"ociVersion":"1.0.0","linux":{"devices":[{"path":"/dev/x","type":"a"},{"path":"dev/y","type":"c"},
+                {"path":"/dev/z","type":"b","major":-1,"minor":3}],"maskedPaths":["proc"],"rootfsPropagation":"loose"}}"#,
+        );
+        for expected in [
+            r#"linux.devices[0].type: "a""#,
+            r#"linux.devices[1].path: "dev/y""#,
+            "linux.devices[2].major: -1",
+            r#"linux.maskedPaths[0]: "proc""#,
+            r#"linux.rootfsPropagation: "loose""#,
+        ] {
+            assert!(faults.contains(expected), "{expected} in {faults}");
+        }
+    }
+}
