@@ -1,28 +1,24 @@
 //! The host's side of a container: its store, its states, and the commands on it.
 
-use std::path::{Path, PathBuf};
+mod create;
+mod delete;
+mod kill;
+pub mod plan;
+mod record;
+mod start;
+mod store;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::error::{Error, Result};
+pub use delete::delete;
+pub use kill::kill;
+pub use start::{run, start};
+pub use store::Store;
 
-/// Where the containers of one runtime root are kept (`--root`).
-#[derive(Debug, Clone)]
-pub struct Store {
-    root: PathBuf,
-}
-
-impl Store {
-    /// The store at `root`; the directory is made when the first container is.
-    pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
-    }
-
-    /// The directory that holds one directory per container.
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-}
+use crate::error::{Error, Kind, Result};
 
 /// What `create` and `run` take beside the bundle's configuration.
 #[derive(Debug, Clone, Default)]
@@ -93,47 +89,42 @@ pub struct Report {
     /// When it was created, RFC 3339 in UTC with nanoseconds.
     pub created: String,
     /// The annotations of the configuration.
-    #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
-    pub annotations: std::collections::BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
     /// The name of the user that created it.
     pub owner: String,
 }
 
-fn unwritten() -> Error {
-    Error::unsupported("being written")
-}
-
 /// Creates a container whose process waits for [`start`].
-pub fn create(_store: &Store, _options: &CreateOptions) -> Result<()> {
-    Err(unwritten())
-}
-
-/// Lets a created container's process run.
-pub fn start(_store: &Store, _id: &str) -> Result<()> {
-    Err(unwritten())
-}
-
-/// Creates and starts a container; in the foreground, waits for it and answers its exit status (128 + signal if killed).
-pub fn run(_store: &Store, _options: &CreateOptions, _run: RunOptions) -> Result<i32> {
-    Err(unwritten())
-}
-
-/// Sends `signal` to a container's first process, or with `all` to every process of its cgroup.
-pub fn kill(_store: &Store, _id: &str, _signal: i32, _all: bool) -> Result<()> {
-    Err(unwritten())
-}
-
-/// Removes a stopped container; with `force`, any container, and no error when there is none.
-pub fn delete(_store: &Store, _id: &str, _force: bool) -> Result<()> {
-    Err(unwritten())
+///
+/// # Errors
+/// Everything wrong in the configuration together, or the step that failed; nothing of the container is left then.
+pub fn create(store: &Store, options: &CreateOptions) -> Result<()> {
+    create::create(store, options, create::Start::Later).map(|_| ())
 }
 
 /// The state of one container.
-pub fn state(_store: &Store, _id: &str) -> Result<Report> {
-    Err(unwritten())
+///
+/// # Errors
+/// [`Kind::NotFound`] if there is none.
+pub fn state(store: &Store, id: &str) -> Result<Report> {
+    let entry = store.find(id)?;
+    let record = entry.read()?.ok_or_else(|| Error::new(Kind::State, format!("{id:?}: container is being created")))?;
+    record.report(&entry)
 }
 
-/// The states of all containers, by id.
-pub fn list(_store: &Store) -> Result<Vec<Report>> {
-    Err(unwritten())
+/// The states of all containers, by id. One that goes away meanwhile is left out.
+///
+/// # Errors
+/// If the store cannot be read.
+pub fn list(store: &Store) -> Result<Vec<Report>> {
+    let mut reports = Vec::new();
+    for id in store.ids()? {
+        match state(store, &id) {
+            Ok(report) => reports.push(report),
+            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::State) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(reports)
 }

@@ -1,3 +1,4 @@
 //! What this kernel and machine can do, and its procfs.
 
+pub mod clock;
 pub mod procfs;

@@ -19,8 +19,8 @@ const LONGEST: usize = 32 * 1024;
 pub enum Message {
     /// To the child: go on.
     Go,
-    /// From an intermediate process: the pid of the container's first process.
-    Pid(i32),
+    /// From an intermediate process: a pidfd of the container's first process.
+    Child(OwnedFd),
     /// From the child: here is the terminal's master end.
     Terminal(OwnedFd),
     /// From the child: namespaces and mounts are there, it is the time of the hooks on the host's side.
@@ -54,7 +54,7 @@ impl Channel {
     pub fn send(&self, message: &Message) -> Result<()> {
         let (tag, body, descriptor): (u8, Vec<u8>, Option<BorrowedFd>) = match message {
             Message::Go => (b'G', Vec::new(), None),
-            Message::Pid(pid) => (b'P', pid.to_ne_bytes().to_vec(), None),
+            Message::Child(pidfd) => (b'C', Vec::new(), Some(pidfd.as_fd())),
             Message::Terminal(master) => (b'T', Vec::new(), Some(master.as_fd())),
             Message::Hooks => (b'H', Vec::new(), None),
             Message::Ready => (b'R', Vec::new(), None),
@@ -124,10 +124,7 @@ fn decode(packet: &[u8], descriptor: Option<OwnedFd>) -> Result<Option<Message>>
     };
     let message = match (tag, descriptor) {
         (b'G', _) => Message::Go,
-        (b'P', _) => match body.try_into() {
-            Ok(bytes) => Message::Pid(i32::from_ne_bytes(bytes)),
-            Err(_) => return Err(Error::system("a message on the channel is cut")),
-        },
+        (b'C', Some(pidfd)) => Message::Child(pidfd),
         (b'T', Some(master)) => Message::Terminal(master),
         (b'H', _) => Message::Hooks,
         (b'R', _) => Message::Ready,

@@ -73,15 +73,14 @@ pub struct Handles {
     pub sources: Option<Sources>,
     /// The start gate.
     pub gate: Gate,
-    /// The caller's signal mask.
-    pub signals: Signals,
     /// The container's state for hooks; status and pid are filled in.
     pub state: oci_spec::runtime::State,
 }
 
-/// Everything from the clone to execve. Returns never: a failure is told to the host's side, and the process ends.
-pub fn run(plan: &InitPlan, handles: Handles) -> ! {
-    let Handles { channel, joined, sources, gate, signals, state } = handles;
+/// Everything from the clone to execve; `signals` are those that the caller holds back. Returns never: a failure is told
+/// to the host's side, and the process ends.
+pub fn run(plan: &InitPlan, handles: Handles, signals: Option<&Signals>) -> ! {
+    let Handles { channel, joined, sources, gate, state } = handles;
     let prepared = match prepare(plan, &channel, &joined, sources, &state) {
         Ok(prepared) => prepared,
         Err(error) => {
@@ -93,7 +92,7 @@ pub fn run(plan: &InitPlan, handles: Handles) -> ! {
         Ok(opened) => opened,
         Err(_) => sys::process::exit_now(1),
     };
-    let Err(error) = begin(plan, &prepared, &signals, &state);
+    let Err(error) = begin(plan, &prepared, signals, &state);
     opened.fail(&channel, &error);
     sys::process::exit_now(1)
 }
@@ -159,11 +158,13 @@ fn prepare(
         let pty = Pty::open(root.open_ptmx()?, terminal.size)?;
         root.attach_console(pty.slave())?;
         pty.give_to(plan.process.uid)?;
-        channel.send(&Message::Terminal(pty.adopt()?))?;
+        let master = pty.master().try_clone_to_owned().context(|| "copy the terminal's descriptor")?;
+        channel.send(&Message::Terminal(master))?;
+        pty.adopt()?;
     }
 
     // 5. Hooks, in the host's namespaces and then in the container's.
-    if plan.hooks.run_at_create() {
+    if plan.hooks.run_on_host_at_create() {
         channel.send(&Message::Hooks)?;
         channel.wait_for_go()?;
     }
@@ -201,14 +202,16 @@ fn prepare(
 fn begin(
     plan: &InitPlan,
     prepared: &Prepared,
-    signals: &Signals,
+    signals: Option<&Signals>,
     state: &oci_spec::runtime::State,
 ) -> Result<Infallible> {
     run_hooks("startContainer", &plan.hooks.start_container, plan, state, (prepared.pid, "created"), false)?;
     if plan.process.no_new_privileges {
         prctl::set_no_new_privs().context(|| "process.noNewPrivileges: set it")?;
     }
-    signals.restore_in_child()?;
+    if let Some(signals) = signals {
+        signals.restore_in_child()?;
+    }
     sys::process::restore_sigpipe().context(|| "restore the handling of SIGPIPE")?;
     // The filter comes last: it need not allow what procrt does, but for what it takes to give CAP_SYS_ADMIN back.
     if let Some(filter) = &plan.seccomp {

@@ -1,6 +1,6 @@
 //! The clone itself, and the intermediate process that joining a user namespace takes.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::sched::{CloneFlags, setns};
 
@@ -8,7 +8,8 @@ use super::{Channel, Handles, InitPlan, Message, run};
 use crate::error::{Context, Error, Result};
 use crate::host::procfs;
 use crate::namespaces::{self, Namespace};
-use crate::sys::process::{Cloned, clone, exit_now, pidfd_open};
+use crate::sys::process::{Cloned, clone, exit_now};
+use crate::terminal::Signals;
 
 /// Makes the container's first process, which carries out `plan` with `handles`; `ours` is the channel's other end, and
 /// `cgroup` the cgroup v2 directory that it is born in. Answers its pid and a pidfd.
@@ -18,6 +19,7 @@ use crate::sys::process::{Cloned, clone, exit_now, pidfd_open};
 pub fn clone_first_process(
     plan: &InitPlan,
     handles: Handles,
+    signals: Option<&Signals>,
     ours: Channel,
     cgroup: Option<BorrowedFd>,
 ) -> Result<(i32, OwnedFd, Channel)> {
@@ -28,7 +30,7 @@ pub fn clone_first_process(
     let own = match pid_namespace {
         Some(joined) => {
             let proc = procfs::handle()?;
-            let own = procfs::open(std::os::fd::AsFd::as_fd(&proc), "self/ns/pid", nix::fcntl::OFlag::O_RDONLY)?;
+            let own = procfs::open(proc.as_fd(), "self/ns/pid", nix::fcntl::OFlag::O_RDONLY)?;
             setns(joined, CloneFlags::CLONE_NEWPID).context(|| "join the pid namespace")?;
             Some(own)
         }
@@ -47,7 +49,7 @@ pub fn clone_first_process(
             }
             Cloned::Child => {
                 drop(ours);
-                run(plan, handles)
+                run(plan, handles, signals)
             }
         };
     }
@@ -56,9 +58,9 @@ pub fn clone_first_process(
     match clone(0, cgroup, false).context(what)? {
         Cloned::Child => {
             drop(ours);
-            let error = match intermediate(plan, &handles, flags) {
+            let error = match intermediate(&handles, flags) {
                 Ok(None) => exit_now(0),
-                Ok(Some(Child)) => run(plan, handles),
+                Ok(Some(Child)) => run(plan, handles, signals),
                 Err(error) => error,
             };
             let _ = handles.channel.send(&Message::Failed(error));
@@ -70,9 +72,8 @@ pub fn clone_first_process(
             let answer = ours.receive();
             nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(intermediate), None).context(|| "wait for the intermediate process")?;
             match answer? {
-                Some(Message::Pid(pid)) => {
-                    // It is this process's child and not reaped: the pid is its own until then.
-                    let pidfd = pidfd_open(pid).context(what)?;
+                Some(Message::Child(pidfd)) => {
+                    let pid = pid_of(&pidfd).context(what)?;
                     Ok((pid, pidfd, ours))
                 }
                 Some(Message::Failed(error)) => Err(error),
@@ -84,15 +85,24 @@ pub fn clone_first_process(
 
 struct Child;
 
-fn intermediate(plan: &InitPlan, handles: &Handles, flags: u64) -> Result<Option<Child>> {
+fn intermediate(handles: &Handles, flags: u64) -> Result<Option<Child>> {
     namespaces::join(&handles.joined, |kind| kind == Namespace::User)?;
     namespaces::become_root()?;
-    let _ = plan;
     match clone(flags, None, true).context(|| "make the container's first process (clone3)")? {
         Cloned::Child => Ok(Some(Child)),
-        Cloned::Parent { pid, .. } => {
-            handles.channel.send(&Message::Pid(pid))?;
+        Cloned::Parent { pidfd, .. } => {
+            // Its pid here may be one of another PID namespace.
+            handles.channel.send(&Message::Child(pidfd))?;
             Ok(None)
         }
     }
+}
+
+/// The pid that `pidfd` stands for in this process's PID namespace (proc_pid_fdinfo(5)).
+fn pid_of(pidfd: &OwnedFd) -> Result<i32> {
+    let proc = procfs::handle()?;
+    let path = format!("self/fdinfo/{}", pidfd.as_raw_fd());
+    let text = procfs::read(proc.as_fd(), &path).context(|| format!("read /proc/{path}"))?;
+    let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
+    pid.filter(|pid| *pid > 0).ok_or_else(|| Error::system("the first process has no pid here"))
 }

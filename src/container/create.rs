@@ -1,0 +1,251 @@
+//! Creating a container: the host's side of clone3, one sequence, and the undoing of it.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::SystemTime;
+
+use nix::fcntl::OFlag;
+
+use super::CreateOptions;
+use super::plan::{self, Plan};
+use super::record::{ProcessId, Record};
+use super::store::{Entry, Store};
+use crate::bundle::Bundle;
+use crate::cgroup::Cgroup;
+use crate::error::{Context, Error, Result};
+use crate::hooks;
+use crate::host::{clock, procfs};
+use crate::init::{self, Channel, Gate, Handles, Message};
+use crate::namespaces::{self, Namespace};
+use crate::rootfs::Sources;
+use crate::sys::process::pidfd_send_signal;
+use crate::terminal::{self, Signals};
+
+/// How the container is to be started.
+#[derive(Debug)]
+pub(super) enum Start {
+    /// By another procrt.
+    Later,
+    /// By this one, which may stay in the foreground.
+    Now(Option<Signals>),
+}
+
+/// A container that was created and whose process waits.
+#[derive(Debug)]
+pub(super) struct Created {
+    pub entry: Entry,
+    pub record: Record,
+    pub cgroup: Cgroup,
+    pub pid: i32,
+    pub pidfd: OwnedFd,
+    pub channel: Channel,
+    /// The terminal's master end, if nobody else was sent it.
+    pub master: Option<OwnedFd>,
+    /// The signals that wait for whoever stays in the foreground.
+    pub signals: Option<Signals>,
+}
+
+/// What has been made so far, and is unmade if the making does not come to its end.
+struct Unfinished {
+    entry: Entry,
+    record: Record,
+    cgroup: Option<Cgroup>,
+    process: Option<(i32, OwnedFd)>,
+}
+
+impl Unfinished {
+    /// Undoes everything, newest first, and runs the hooks that come after a container. What cannot be undone is left to
+    /// `delete --force`, which finds it by what is left of the container's directory.
+    fn undo(self) {
+        if let Some((pid, pidfd)) = &self.process {
+            let _ = pidfd_send_signal(pidfd, libc::SIGKILL);
+            let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(*pid), None);
+        }
+        let cgroup = self.cgroup.as_ref();
+        let gone = super::delete::destroy(&self.entry, &self.record, cgroup);
+        if let Err(error) = gone {
+            log::warn!("undo the making of {:?}: {error}", self.record.id);
+        }
+    }
+}
+
+/// Creates a container up to its start gate.
+///
+/// # Errors
+/// Whatever step failed; then everything made before it is unmade.
+pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Result<Created> {
+    // 1. Decide, and open what the container is made of: what is wrong is found before anything is made.
+    let (bundle, plan) = plan::plan(options)?;
+    let joined = namespaces::Handles::open(&plan.init.namespaces)?;
+    let console = options.console_socket.as_deref().map(terminal::console::connect).transpose()?;
+    let pidfd_socket = options.pidfd_socket.as_deref().map(terminal::console::connect).transpose()?;
+    // In a user namespace the container's root may not look at what the host's root may.
+    let sources = plan.init.namespaces.has(Namespace::User) && plan.init.namespaces.has(Namespace::Mount);
+    let sources = sources.then(|| Sources::open(&plan.init.rootfs, true)).transpose()?;
+
+    // 2. Take the id, and say what is about to be made.
+    let record = record_of(&bundle, &plan, options);
+    let entry = store.claim(&options.id)?;
+    let mut unfinished = Unfinished { entry, record, cgroup: None, process: None };
+    let made = make(&mut unfinished, &plan, (joined, console, sources), start);
+    let (channel, master, signals) = match made {
+        Ok(made) => made,
+        Err(error) => {
+            unfinished.undo();
+            return Err(error);
+        }
+    };
+
+    // 8. It is there: remember it, and tell whoever asked.
+    let told = tell(&mut unfinished, options, pidfd_socket.as_ref());
+    match (told, unfinished) {
+        (Ok(()), Unfinished { entry, record, cgroup: Some(cgroup), process: Some((pid, pidfd)) }) => {
+            Ok(Created { entry, record, cgroup, pid, pidfd, channel, master, signals })
+        }
+        (told, unfinished) => {
+            unfinished.undo();
+            Err(told.err().unwrap_or_else(|| Error::system("the container was not made")))
+        }
+    }
+}
+
+type Inputs = (namespaces::Handles, Option<OwnedFd>, Option<Sources>);
+type Made = (Channel, Option<OwnedFd>, Option<Signals>);
+
+fn make(
+    unfinished: &mut Unfinished,
+    plan: &Plan,
+    (joined, console, sources): Inputs,
+    start: Start,
+) -> Result<Made> {
+    unfinished.entry.write(&unfinished.record)?;
+
+    // 3. Control groups with their limits.
+    let cgroup = Cgroup::create(&plan.cgroup)?;
+    let cgroup = unfinished.cgroup.insert(cgroup);
+
+    // 4. The first process, born in its namespaces and in its cgroup.
+    let (gate, signals) = match start {
+        Start::Later => (Gate::Fifo(unfinished.entry.make_gate()?), None),
+        Start::Now(signals) => (Gate::Channel, signals),
+    };
+    let (ours, theirs) = Channel::pair()?;
+    let state = unfinished.record.oci_state();
+    let handles = Handles { channel: theirs, joined, sources, gate, state: state.clone() };
+    let (pid, pidfd, channel) = init::clone_first_process(&plan.init, handles, signals.as_ref(), ours, cgroup.birth_fd())?;
+    unfinished.process = Some((pid, pidfd));
+
+    // 5. What only the host's side can do for it.
+    let proc = procfs::handle()?;
+    if plan.init.namespaces.makes(Namespace::User) {
+        namespaces::write_id_mappings(&plan.init.namespaces, pid, proc.as_fd())?;
+    }
+    cgroup.join(pid)?;
+    if plan.init.waits {
+        // A child that is gone already has left its reason on the channel.
+        let _ = channel.send(&Message::Go);
+    }
+
+    // 6. It makes itself ready meanwhile, and asks for what it needs.
+    let mut master = None;
+    loop {
+        match channel.receive()? {
+            Some(Message::Terminal(fd)) => match &console {
+                Some(socket) => terminal::console::send_master(socket.as_fd(), fd.as_fd())?,
+                None => master = Some(fd),
+            },
+            Some(Message::Hooks) => {
+                let state = hooks::state_json(&state, pid, "creating")?;
+                let cwd = Some(plan.init.bundle.as_path());
+                hooks::run("prestart", &plan.init.hooks.prestart, &state, cwd)?;
+                hooks::run("createRuntime", &plan.init.hooks.create_runtime, &state, cwd)?;
+                let _ = channel.send(&Message::Go);
+            }
+            Some(Message::Ready) => break,
+            Some(Message::Failed(error)) => return Err(error),
+            Some(_) => return Err(Error::system("the container's process says what is not its to say")),
+            None => return Err(early_end(pid)),
+        }
+    }
+
+    // 7. It is itself now: whoever has its pid later must not take another process for it.
+    unfinished.record.process = ProcessId::of(pid, proc.as_fd())?;
+    if unfinished.record.process.is_none() {
+        return Err(early_end(pid));
+    }
+    Ok((channel, master, signals))
+}
+
+/// How a first process ended that did not say why.
+fn early_end(pid: i32) -> Error {
+    use nix::sys::wait::{WaitStatus, waitpid};
+    let how = match waitpid(nix::unistd::Pid::from_raw(pid), None) {
+        Ok(WaitStatus::Signaled(_, signal, _)) => format!("was killed by {signal}"),
+        Ok(WaitStatus::Exited(_, status)) => format!("exited with status {status}"),
+        _ => "ended".to_owned(),
+    };
+    Error::system(format!("the container's first process {how} before it was ready (out of memory, or of its limits?)"))
+}
+
+fn tell(unfinished: &mut Unfinished, options: &CreateOptions, pidfd_socket: Option<&OwnedFd>) -> Result<()> {
+    unfinished.entry.write(&unfinished.record)?;
+    let Some((pid, pidfd)) = &unfinished.process else {
+        return Ok(());
+    };
+    if let Some(socket) = pidfd_socket {
+        terminal::console::send_pidfd(socket.as_fd(), "pidfd", pidfd.as_fd())?;
+    }
+    if let Some(path) = &options.pid_file {
+        write_pid_file(path, *pid).context(|| format!("write the pid file {:?}", path.display().to_string()))?;
+    }
+    Ok(())
+}
+
+/// Writes the pid to a file beside and renames it, so that nobody reads half of it.
+fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
+    let name = path.file_name().ok_or_else(|| Error::config("it is not the path of a file"))?;
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let temporary = format!(".{}.{}", name.to_string_lossy(), std::process::id());
+    let mode = nix::sys::stat::Mode::from_bits_retain(0o644);
+    let directory = nix::fcntl::open(parent, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())?;
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+    let file = nix::fcntl::openat(&directory, temporary.as_str(), flags, mode)?;
+    std::fs::File::from(file).write_all(pid.to_string().as_bytes())?;
+    Ok(nix::fcntl::renameat(&directory, temporary.as_str(), &directory, name)?)
+}
+
+fn record_of(bundle: &Bundle, plan: &Plan, options: &CreateOptions) -> Record {
+    let annotations: BTreeMap<String, String> = bundle.spec.annotations().clone().into_iter().flatten().collect();
+    Record {
+        id: options.id.clone(),
+        bundle: bundle.dir.clone(),
+        rootfs: bundle.rootfs.clone(),
+        created: clock::rfc3339(SystemTime::now()),
+        annotations,
+        process: None,
+        cgroups: plan.cgroup.cgroups(),
+        mounts_on_host: !plan.init.namespaces.has(Namespace::Mount),
+        poststart: plan.init.hooks.poststart.clone(),
+        poststop: plan.init.hooks.poststop.clone(),
+    }
+}
+
+/// Reads the little that the other end of a pipe wrote before it closed it.
+pub(super) fn read_to_end(fd: BorrowedFd) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut part = [0_u8; 4096];
+    loop {
+        match nix::unistd::read(fd, &mut part) {
+            Ok(0) => return Ok(bytes),
+            Ok(length) => bytes.extend_from_slice(&part[..length]),
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(nix::errno::Errno::EAGAIN) => return Ok(bytes),
+            Err(errno) => return Err(errno).context(|| format!("read descriptor {}", fd.as_raw_fd())),
+        }
+    }
+}

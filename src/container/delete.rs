@@ -1,0 +1,125 @@
+//! Removing a container, whatever is left of it.
+
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, umount2};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::Status;
+use super::record::{ProcessId, Record};
+use super::store::{Entry, Store};
+use crate::cgroup::Cgroup;
+use crate::error::{Context, Error, Kind, Result};
+use crate::hooks;
+use crate::sys::process::pidfd_send_signal;
+
+/// Removes a stopped container; with `force`, any container, and it is no error when there is none.
+///
+/// # Errors
+/// [`Kind::NotFound`]; [`Kind::State`] for a container that is not stopped.
+pub fn delete(store: &Store, id: &str, force: bool) -> Result<()> {
+    if force {
+        match store.find(id) {
+            // Whoever is at work on it finds its process gone, and lets go of the lock.
+            Ok(entry) => end_processes(entry.read()?.as_ref())?,
+            Err(error) if error.kind() == Kind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+    let entry = match store.lock(id) {
+        Err(error) if force && error.kind() == Kind::NotFound => return Ok(()),
+        answer => answer?,
+    };
+    let Some(record) = entry.read()? else {
+        // `create` was killed between making the directory and writing the record: there is nothing else.
+        if force {
+            return entry.remove();
+        }
+        return Err(not_stopped(id, "creating"));
+    };
+    if !force {
+        match record.status(&entry)? {
+            Status::Stopped => {}
+            Status::Created => {
+                // Its program never ran: ending the process that waits for it ends nothing of the user's.
+                end_processes(Some(&record))?;
+            }
+            Status::Creating => return Err(not_stopped(id, "creating")),
+            Status::Running => return Err(not_stopped(id, "running")),
+            Status::Paused => return Err(not_stopped(id, "paused")),
+        }
+    }
+    destroy(&entry, &record, None)
+}
+
+fn not_stopped(id: &str, status: &str) -> Error {
+    Error::new(
+        Kind::State,
+        format!("delete {id:?}: cannot delete container that is not stopped: it is {status} (--force ends it first)"),
+    )
+}
+
+/// Kills the first process and waits until it has ended.
+fn end_processes(record: Option<&Record>) -> Result<()> {
+    let Some(record) = record else {
+        return Ok(());
+    };
+    let cgroup = Cgroup::open(&record.cgroups)?;
+    if let Some(pidfd) = record.process.map(ProcessId::open).transpose()?.flatten() {
+        match pidfd_send_signal(&pidfd, libc::SIGKILL) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(errno) => return Err(errno).context(|| format!("kill {:?}", record.id)),
+        }
+        if cgroup.is_frozen()? {
+            cgroup.thaw()?;
+        }
+        let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        while let Err(Errno::EINTR) = poll(&mut fds, PollTimeout::NONE) {}
+    } else {
+        // Nobody knows the first process of a `create` that was killed, but its control group.
+        cgroup.kill(libc::SIGKILL)?;
+    }
+    Ok(())
+}
+
+/// Takes away all of a container whose first process has ended, or is about to: the other processes of its control
+/// groups, the groups, its mounts if they are the host's, its directory; then runs the hooks for after its end.
+///
+/// # Errors
+/// If something stays. A poststop hook that fails is a warning.
+pub(super) fn destroy(entry: &Entry, record: &Record, cgroup: Option<&Cgroup>) -> Result<()> {
+    let opened;
+    let cgroup = match cgroup {
+        Some(cgroup) => cgroup,
+        None => {
+            opened = Cgroup::open(&record.cgroups)?;
+            &opened
+        }
+    };
+    // With a PID namespace of its own all of a container ends with its first process; without, this ends it.
+    if !cgroup.is_empty()? {
+        cgroup.kill(libc::SIGKILL)?;
+    }
+    cgroup.remove()?;
+    if record.mounts_on_host {
+        unmount_root(record)?;
+    }
+    entry.remove()?;
+    let state = hooks::state_json(&record.oci_state(), 0, "stopped")?;
+    for hook in &record.poststop {
+        if let Err(error) = hooks::run("poststop", std::slice::from_ref(hook), &state, Some(&record.bundle)) {
+            log::warn!("{error}");
+        }
+    }
+    Ok(())
+}
+
+/// Unmounts the root that `create` has mounted on itself, and with it all that was mounted in it.
+fn unmount_root(record: &Record) -> Result<()> {
+    match umount2(&record.rootfs, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+        // It was not mounted yet, or somebody else has unmounted it.
+        Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
+        Err(errno) => Err(errno).context(|| format!("unmount {:?}", record.rootfs.display().to_string())),
+    }
+}

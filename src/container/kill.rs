@@ -1,0 +1,39 @@
+//! Signals to a container.
+
+use super::Status;
+use super::record::ProcessId;
+use super::store::Store;
+use crate::cgroup::Cgroup;
+use crate::error::{Context, Error, Kind, Result};
+use crate::sys::process::pidfd_send_signal;
+
+/// Sends `signal` to a container's first process, or with `all` to every process of its control group.
+///
+/// # Errors
+/// [`Kind::NotFound`], or [`Kind::State`] if the container is not running.
+pub fn kill(store: &Store, id: &str, signal: i32, all: bool) -> Result<()> {
+    let entry = store.find(id)?;
+    // engines look for this wording
+    let not_running = || Error::new(Kind::State, format!("kill {id:?}: container not running"));
+    let record = entry.read()?.ok_or_else(not_running)?;
+    if all {
+        // What a container in the host's PID namespace has left running can be ended when its first process is gone.
+        return Cgroup::open(&record.cgroups)?.kill(signal).context(|| format!("kill all of {id:?}"));
+    }
+    if record.status(&entry)? == Status::Stopped {
+        return Err(not_running());
+    }
+    let pidfd = record.process.map(ProcessId::open).transpose()?.flatten().ok_or_else(not_running)?;
+    match pidfd_send_signal(pidfd, signal) {
+        Err(nix::errno::Errno::ESRCH) => return Err(not_running()),
+        answer => answer.context(|| format!("kill {id:?} with signal {signal}"))?,
+    }
+    // A frozen process dies when it is thawed: on version 1 the freezer holds even what is killed.
+    if signal == libc::SIGKILL {
+        let cgroup = Cgroup::open(&record.cgroups)?;
+        if cgroup.is_frozen()? {
+            cgroup.thaw()?;
+        }
+    }
+    Ok(())
+}

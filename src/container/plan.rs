@@ -1,0 +1,199 @@
+//! All slices' plans, and what has to fit between them.
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::Spec;
+use serde::Serialize;
+
+use super::CreateOptions;
+use crate::bundle::{self, Bundle};
+use crate::cgroup::{self, CgroupPlan};
+use crate::error::{Faults, Result};
+use crate::hooks;
+use crate::host::cgroups::{Hierarchies, Layout, Version};
+use crate::init::InitPlan;
+use crate::namespaces::{self, IdMapping, Namespace, NamespacesPlan};
+use crate::process::{self, ProcessPlan};
+use crate::rootfs::{self, Surroundings};
+use crate::seccomp;
+use crate::terminal;
+
+/// Everything that `create` will do, as plain data.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Plan {
+    /// The container's control groups.
+    pub cgroup: CgroupPlan,
+    /// The container's side.
+    #[serde(flatten)]
+    pub init: InitPlan,
+}
+
+/// Reads the bundle and decides. Nothing is made.
+///
+/// # Errors
+/// Everything that is wrong in the configuration, together; or that the bundle cannot be read.
+pub fn plan(options: &CreateOptions) -> Result<(Bundle, Plan)> {
+    bundle::check_id(&options.id)?;
+    let mut faults = Faults::default();
+    let bundle = bundle::read(&options.bundle, &mut faults).map_err(|error| match std::mem::take(&mut faults).into_result() {
+        // What is wrong with the file as a whole comes first.
+        Err(more) => error.context(more),
+        Ok(()) => error,
+    })?;
+    let mut hierarchies = Hierarchies::find()?;
+    if cgroup::needs_own_paths(&bundle.spec) {
+        hierarchies = hierarchies.with_own_paths()?;
+    }
+    let plan = decide(&bundle, options, &hierarchies, &mut faults);
+    faults.into_result()?;
+    // Without faults there is a process, so there is a plan.
+    plan.map(|plan| (bundle, plan)).ok_or_else(|| crate::Error::config("process: is missing"))
+}
+
+/// What to do with a bundle on a host with these hierarchies. Pure: everything wrong goes to `faults`.
+pub fn decide(bundle: &Bundle, options: &CreateOptions, hierarchies: &Hierarchies, faults: &mut Faults) -> Option<Plan> {
+    let spec = &bundle.spec;
+    if options.systemd_cgroup {
+        faults.unsupported("--systemd-cgroup", "the systemd driver is not there yet");
+    }
+    let namespaces = namespaces::plan(spec, faults);
+    let cgroup = cgroup::plan(spec, &options.id, hierarchies, faults);
+    let process = process::plan(spec, faults);
+    let mounts = CgroupMounts::new(&cgroup, hierarchies, &namespaces);
+    let around = Surroundings {
+        bundle: &bundle.dir,
+        rootfs: &bundle.rootfs,
+        mount_namespace: namespaces.has(Namespace::Mount),
+        user_namespace: namespaces.has(Namespace::User),
+        cgroups: &mounts.binds,
+        cgroup2: mounts.cgroup2.as_deref(),
+        cgroup_links: &mounts.links,
+        no_pivot: options.no_pivot,
+    };
+    let rootfs = rootfs::plan(spec, &around, faults);
+    let hooks = spec.hooks().as_ref().map(|hooks| hooks::plan(hooks, faults)).unwrap_or_default();
+    let terminal = spec.process().as_ref().and_then(|process| terminal::plan(process, faults));
+    let process = process?;
+    let filter = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    let seccomp = filter.map(|filter| seccomp::plan(filter, process.no_new_privileges, faults));
+    check_ids(&process, &namespaces, faults);
+    warn_of_missing_capabilities(&process, &namespaces);
+    let v1 = hierarchies.list.iter().any(|hierarchy| hierarchy.version == Version::V1);
+    Some(Plan {
+        cgroup,
+        init: InitPlan {
+            id: options.id.clone(),
+            bundle: bundle.dir.clone(),
+            waits: v1 || namespaces.makes(Namespace::User),
+            namespaces,
+            rootfs,
+            terminal,
+            hooks,
+            process,
+            seccomp,
+            keep_keyring: options.no_new_keyring,
+            preserve_fds: options.preserve_fds,
+        },
+    })
+}
+
+impl Plan {
+    /// The plan in words: what is done, in the order in which it is done, each with its details.
+    pub fn steps(&self) -> Vec<(&'static str, Vec<String>)> {
+        let init = &self.init;
+        let mut steps = vec![
+            ("Make the control groups", self.cgroup.describe()),
+            ("Clone the first process into its namespaces", init.namespaces.describe()),
+            ("Make the root", init.rootfs.describe()),
+        ];
+        if let Some(terminal) = &init.terminal {
+            steps.push(("Give it a terminal", vec![terminal.describe()]));
+        }
+        let hooks = init.hooks.describe();
+        if !hooks.is_empty() {
+            steps.push(("Run the hooks, each at its time", hooks));
+        }
+        steps.push(("Become the container's process, and wait for start", init.process.describe()));
+        match &init.seccomp {
+            Some(filter) => steps.push(("Filter system calls", filter.describe())),
+            None => steps.push(("Filter no system calls", Vec::new())),
+        }
+        steps
+    }
+}
+
+/// What the root needs to know of control groups.
+struct CgroupMounts {
+    binds: Vec<(String, PathBuf)>,
+    cgroup2: Option<PathBuf>,
+    links: Vec<(String, String)>,
+}
+
+impl CgroupMounts {
+    fn new(plan: &CgroupPlan, hierarchies: &Hierarchies, namespaces: &NamespacesPlan) -> Self {
+        // In a cgroup namespace of its own, /proc/self/cgroup says `/`: that is what is mounted. Without one it has the
+        // path from the hierarchy's root, which on version 2 is mounted whole, as other runtimes do.
+        let own_root = namespaces.has(Namespace::Cgroup);
+        let mut binds = Vec::new();
+        let mut links = Vec::new();
+        let mut cgroup2 = None;
+        for cgroup in plan.cgroups().0 {
+            let hierarchy = &cgroup.hierarchy;
+            let name = hierarchy.mount_point.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let whole = hierarchy.version == Version::V2 && !own_root;
+            let directory = if whole { hierarchy.mount_point.clone() } else { cgroup.dir() };
+            if hierarchy.version == Version::V2 {
+                cgroup2 = Some(directory.clone());
+            } else {
+                let others = hierarchy.controllers.iter().filter(|controller| **controller != name && !controller.contains('='));
+                links.extend(others.map(|controller| (controller.clone(), name.clone())));
+            }
+            binds.push((if hierarchies.layout == Layout::Unified { String::new() } else { name }, directory));
+        }
+        Self { binds, cgroup2, links }
+    }
+}
+
+/// Ids that a new user namespace does not map cannot be anybody's inside.
+fn check_ids(process: &ProcessPlan, namespaces: &NamespacesPlan, faults: &mut Faults) {
+    if !namespaces.makes(Namespace::User) {
+        return;
+    }
+    let mapped = |mappings: &[IdMapping], id: u32| mappings.iter().any(|map| id >= map.container && id - map.container < map.size);
+    let (uids, gids) = (&namespaces.uid_mappings, &namespaces.gid_mappings);
+    if !uids.is_empty() && !mapped(uids, process.uid) {
+        faults.add("process.user.uid", format_args!("{} is not mapped in linux.uidMappings", process.uid));
+    }
+    if gids.is_empty() {
+        return;
+    }
+    if !mapped(gids, process.gid) {
+        faults.add("process.user.gid", format_args!("{} is not mapped in linux.gidMappings", process.gid));
+    }
+    for (index, gid) in process.groups.iter().enumerate().filter(|(_, gid)| !mapped(gids, **gid)) {
+        faults.add(format!("process.user.additionalGids[{index}]"), format_args!("{gid} is not mapped in linux.gidMappings"));
+    }
+}
+
+/// Capabilities that procrt itself does not have cannot be given; the specification wants that said, not refused.
+fn warn_of_missing_capabilities(process: &ProcessPlan, namespaces: &NamespacesPlan) {
+    if namespaces.has(Namespace::User) {
+        return;
+    }
+    let Ok(own) = crate::sys::process::capabilities() else {
+        return;
+    };
+    let missing = process.capabilities.permitted & !own.permitted;
+    for capability in caps::all().into_iter().filter(|capability| missing & 1 << capability.index() != 0) {
+        log::warn!("process.capabilities: {capability} cannot be given: procrt does not have it");
+    }
+}
+
+/// The plan of the bundle in `dir`, for `explain`.
+///
+/// # Errors
+/// As [`plan`].
+pub fn explain(dir: &Path) -> Result<Plan> {
+    let options = CreateOptions { id: "explained".to_owned(), bundle: dir.to_owned(), ..CreateOptions::default() };
+    plan(&options).map(|(_, plan)| plan)
+}

@@ -1,0 +1,181 @@
+//! What is remembered of a container between two commands, and what is true of it now.
+
+use std::collections::BTreeMap;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Report, Status};
+use super::store::Entry;
+use crate::bundle::OCI_VERSION;
+use crate::cgroup::Cgroup;
+use crate::error::{Context, Result};
+use crate::hooks::Hook;
+use crate::host::cgroups::ContainerCgroups;
+use crate::host::procfs;
+use crate::sys::process::pidfd_open;
+
+/// The record of a container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// The id.
+    pub id: String,
+    /// The bundle's directory.
+    pub bundle: PathBuf,
+    /// The root file system's directory.
+    pub rootfs: PathBuf,
+    /// When it was created (RFC 3339).
+    pub created: String,
+    /// The configuration's annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// The first process, once `create` has made it.
+    pub process: Option<ProcessId>,
+    /// Its control groups.
+    pub cgroups: ContainerCgroups,
+    /// Its mounts are the host's: there is no mount namespace to take them away.
+    pub mounts_on_host: bool,
+    /// Hooks for after the start.
+    pub poststart: Vec<Hook>,
+    /// Hooks for after the end.
+    pub poststop: Vec<Hook>,
+}
+
+/// A process that cannot be mistaken for a later one with its pid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProcessId {
+    /// The pid.
+    pub pid: i32,
+    /// When it began, in clock ticks since boot (proc_pid_stat(5), field 22).
+    pub start_time: u64,
+}
+
+impl ProcessId {
+    /// The process that has `pid` now; nothing if there is none, or only what is left of one that has ended.
+    ///
+    /// # Errors
+    /// If procfs cannot be read.
+    pub fn of(pid: i32, proc: BorrowedFd) -> Result<Option<Self>> {
+        let stat = match procfs::read(proc, &format!("{pid}/stat")) {
+            Ok(stat) => stat,
+            Err(error) if matches!(error.errno(), Some(libc::ENOENT | libc::ESRCH)) => return Ok(None),
+            Err(error) => return Err(error.context(format!("read /proc/{pid}/stat"))),
+        };
+        // The second field is a name in parentheses that may have anything in it.
+        let mut fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_ascii_whitespace();
+        let state = fields.next().unwrap_or_default();
+        let start_time = fields.nth(18).and_then(|field| field.parse().ok());
+        Ok(match (state, start_time) {
+            ("Z" | "X", _) | (_, None) => None,
+            (_, Some(start_time)) => Some(Self { pid, start_time }),
+        })
+    }
+
+    /// A pidfd of this very process; nothing if it has ended.
+    ///
+    /// # Errors
+    /// As pidfd_open(2).
+    pub fn open(self) -> Result<Option<OwnedFd>> {
+        let pidfd = match pidfd_open(self.pid) {
+            Ok(pidfd) => pidfd,
+            Err(nix::errno::Errno::ESRCH | nix::errno::Errno::EINVAL) => return Ok(None),
+            Err(errno) => return Err(errno).context(|| format!("open process {}", self.pid)),
+        };
+        // The pid was this process's when it was looked at after it was opened, so the descriptor is too.
+        let proc = procfs::handle()?;
+        Ok((Self::of(self.pid, std::os::fd::AsFd::as_fd(&proc))? == Some(self)).then_some(pidfd))
+    }
+}
+
+impl Record {
+    /// What is true of the container now.
+    ///
+    /// # Errors
+    /// If that cannot be found out.
+    pub fn status(&self, entry: &Entry) -> Result<Status> {
+        let Some(process) = self.process else {
+            return Ok(Status::Creating);
+        };
+        let proc = procfs::handle()?;
+        if ProcessId::of(process.pid, std::os::fd::AsFd::as_fd(&proc))? != Some(process) {
+            return Ok(Status::Stopped);
+        }
+        if entry.has_gate() {
+            return Ok(Status::Created);
+        }
+        Ok(if Cgroup::open(&self.cgroups)?.is_frozen()? { Status::Paused } else { Status::Running })
+    }
+
+    /// The container's state as the specification has it, for hooks; pid and status are the caller's to fill in.
+    pub fn oci_state(&self) -> oci_spec::runtime::State {
+        let mut state = oci_spec::runtime::State::default();
+        state.set_version(OCI_VERSION.to_owned());
+        state.set_id(self.id.clone());
+        state.set_bundle(self.bundle.clone());
+        if !self.annotations.is_empty() {
+            state.set_annotations(Some(self.annotations.clone().into_iter().collect()));
+        }
+        state
+    }
+
+    /// What `state` prints.
+    ///
+    /// # Errors
+    /// As [`Record::status`].
+    pub fn report(&self, entry: &Entry) -> Result<Report> {
+        let status = self.status(entry)?;
+        let pid = self.process.filter(|_| status != Status::Stopped).map_or(0, |process| process.pid);
+        Ok(Report {
+            oci_version: OCI_VERSION.to_owned(),
+            id: self.id.clone(),
+            pid,
+            status,
+            bundle: self.bundle.clone(),
+            rootfs: self.rootfs.clone(),
+            created: self.created.clone(),
+            annotations: self.annotations.clone(),
+            owner: user_name(entry.owner()?),
+        })
+    }
+}
+
+/// The name of a user of the host's, or its number. The C library's lookup would load libraries into a static program.
+fn user_name(uid: u32) -> String {
+    let known = std::fs::read_to_string("/etc/passwd").ok().and_then(|text| {
+        text.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            let (name, id) = (fields.next()?, fields.nth(1)?);
+            (id.parse() == Ok(uid)).then(|| name.to_owned())
+        })
+    });
+    known.unwrap_or_else(|| uid.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn a_process_is_told_from_a_later_one_with_its_pid() {
+        let proc = procfs::handle().unwrap();
+        let own = ProcessId::of(std::process::id() as i32, proc.as_fd()).unwrap().unwrap();
+        assert!(own.open().unwrap().is_some());
+        let later = ProcessId { start_time: own.start_time + 1, ..own };
+        assert!(later.open().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_zombie_has_ended() {
+        let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
+        let pidfd = pidfd_open(child.id() as i32).unwrap();
+        let mut fds = [nix::poll::PollFd::new(pidfd.as_fd(), nix::poll::PollFlags::POLLIN)];
+        nix::poll::poll(&mut fds, nix::poll::PollTimeout::NONE).unwrap();
+        let proc = procfs::handle().unwrap();
+        assert_eq!(ProcessId::of(child.id() as i32, proc.as_fd()).unwrap(), None);
+        child.wait().unwrap();
+    }
+}

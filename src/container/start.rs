@@ -1,0 +1,132 @@
+//! Starting a created container, and running one in a single go.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::create::{self, Created, Start, read_to_end};
+use super::delete::destroy;
+use super::record::Record;
+use super::store::{Entry, Store};
+use super::{CreateOptions, RunOptions, Status};
+use crate::cgroup::Cgroup;
+use crate::error::{Context, Error, Kind, Result};
+use crate::hooks;
+use crate::init::{Message, decode_error};
+use crate::sys::process::pidfd_send_signal;
+use crate::terminal::{self, Signals};
+
+/// Lets a created container's process run.
+///
+/// # Errors
+/// [`Kind::NotFound`], or [`Kind::State`] if it was started before. What fails in the container on the way to its program
+/// (a hook, the filter, the program itself) is this function's error, and the container is destroyed as the
+/// specification's lifecycle has it.
+pub fn start(store: &Store, id: &str) -> Result<()> {
+    let entry = store.lock(id)?;
+    let record = entry.read()?.ok_or_else(|| wrong_state(id, Status::Creating))?;
+    match record.status(&entry)? {
+        Status::Created => {}
+        Status::Stopped => return Err(Error::new(Kind::State, format!("start {id:?}: cannot start a container that has stopped"))),
+        status => return Err(wrong_state(id, status)),
+    }
+    let pidfd = record.process.map(super::record::ProcessId::open).transpose()?.flatten();
+    let pidfd = pidfd.ok_or_else(|| Error::new(Kind::State, format!("start {id:?}: cannot start a container that has stopped")))?;
+    let gate = entry.open_gate()?;
+    let failure = wait_for_exec(&gate, pidfd.as_fd())?;
+    entry.remove_gate()?;
+    if let Some(error) = failure {
+        let _ = pidfd_send_signal(&pidfd, libc::SIGKILL);
+        destroy(&entry, &record, None)?;
+        return Err(error.context(format!("start {id:?}")));
+    }
+    run_poststart(&entry, &record, &pidfd)
+}
+
+fn wrong_state(id: &str, status: Status) -> Error {
+    let status = match status {
+        Status::Creating => "creating",
+        Status::Running => "running",
+        Status::Paused => "paused",
+        Status::Created => "created",
+        Status::Stopped => "stopped",
+    };
+    Error::new(Kind::State, format!("start {id:?}: cannot start a container in the {status} state"))
+}
+
+/// Waits until the process behind the gate has become its program, or has said why not.
+fn wait_for_exec(gate: &OwnedFd, pidfd: BorrowedFd) -> Result<Option<Error>> {
+    let mut said = Vec::new();
+    loop {
+        let mut fds = [PollFd::new(gate.as_fd(), PollFlags::POLLIN), PollFd::new(pidfd, PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Err(Errno::EINTR) => continue,
+            answer => answer.context(|| "wait for the container's process")?,
+        };
+        let gate_events = fds[0].revents().unwrap_or(PollFlags::empty());
+        let ended = fds[1].revents().is_some_and(|events| !events.is_empty());
+        said.extend(read_to_end(gate.as_fd())?);
+        // Its end of the gate closes at execve, and when it dies.
+        if gate_events.contains(PollFlags::POLLHUP) || ended {
+            return Ok((!said.is_empty()).then(|| decode_error(&said)));
+        }
+    }
+}
+
+fn run_poststart(entry: &Entry, record: &Record, pidfd: impl AsFd) -> Result<()> {
+    if record.poststart.is_empty() {
+        return Ok(());
+    }
+    let pid = record.process.map_or(0, |process| process.pid);
+    let state = hooks::state_json(&record.oci_state(), pid, "running")?;
+    hooks::run("poststart", &record.poststart, &state, Some(&record.bundle)).inspect_err(|_| {
+        let _ = pidfd_send_signal(&pidfd, libc::SIGKILL);
+        if let Err(error) = destroy(entry, record, None) {
+            log::warn!("{error}");
+        }
+    })
+}
+
+/// Creates and starts a container; in the foreground, waits for it and answers its exit status (128 + signal if killed).
+///
+/// # Errors
+/// As `create` and [`start`].
+pub fn run(store: &Store, options: &CreateOptions, run: RunOptions) -> Result<i32> {
+    if !run.detach && run.subreaper {
+        nix::sys::prctl::set_child_subreaper(true).context(|| "become a subreaper")?;
+    }
+    // Signals that come from here on are the container's, or are kept until it has ended.
+    let signals = (!run.detach).then(Signals::block).transpose()?;
+    let Created { mut entry, record, cgroup, pid, pidfd, channel, master, signals } =
+        create::create(store, options, Start::Now(signals))?;
+    channel.send(&Message::Go)?;
+    // Its end of the channel closes at execve.
+    if let Some(Message::Failed(error)) = channel.receive()? {
+        let _ = pidfd_send_signal(&pidfd, libc::SIGKILL);
+        let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
+        destroy(&entry, &record, Some(&cgroup))?;
+        return Err(error);
+    }
+    drop(channel);
+    run_poststart(&entry, &record, &pidfd)?;
+    entry.unlock();
+    let Some(signals) = signals else {
+        return Ok(0);
+    };
+    let status = terminal::supervise(&signals, pid, pidfd.as_fd(), master, run.subreaper);
+    if run.keep {
+        return status;
+    }
+    finish(store, &record, &cgroup)?;
+    status
+}
+
+/// Removes what a container in the foreground leaves, unless somebody has done so.
+fn finish(store: &Store, record: &Record, cgroup: &Cgroup) -> Result<()> {
+    match store.lock(&record.id) {
+        Ok(entry) => destroy(&entry, record, Some(cgroup)),
+        Err(error) if error.kind() == Kind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}

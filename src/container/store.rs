@@ -1,0 +1,282 @@
+//! Where containers are kept: a directory an id under the root, which holds the record, the start gate and a lock.
+//!
+//! `mkdir` decides who has an id. The record is written to a temporary file and renamed, so that a reader without the
+//! lock sees a whole one. The lock is on the directory itself, and goes with the process that holds it.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag, open, openat, renameat};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat, mkdirat};
+use nix::unistd::{UnlinkatFlags, mkfifoat, unlinkat};
+
+use super::record::Record;
+use crate::error::{Context, Error, Kind, Result};
+
+const RECORD: &str = "state.json";
+const NEW_RECORD: &str = "state.json.new";
+const GATE: &str = "start";
+
+/// Where the containers of one runtime root are kept (`--root`).
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    /// The store at `root`; the directory is made when the first container is.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The directory that holds one directory per container.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Takes `id`: makes its directory, and locks it.
+    ///
+    /// # Errors
+    /// [`Kind::Exists`] if the id is in use.
+    pub fn claim(&self, id: &str) -> Result<Entry> {
+        let what = || format!("make the container's directory in {:?}", self.root.display().to_string());
+        let root = match self.open_root() {
+            Err(error) if error.errno() == Some(libc::ENOENT) => {
+                std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.root).context(what)?;
+                self.open_root().context(what)?
+            }
+            answer => answer.context(what)?,
+        };
+        match mkdirat(&root, id, Mode::S_IRWXU) {
+            Ok(()) => {}
+            Err(Errno::EEXIST) => {
+                return Err(Error::new(Kind::Exists, format!("create {id:?}: container with given ID already exists")));
+            }
+            Err(errno) => return Err(errno).context(what),
+        }
+        Entry::open(root, id)?.lock()
+    }
+
+    /// The container `id`, without its lock: for those who only read.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] if there is none.
+    pub fn find(&self, id: &str) -> Result<Entry> {
+        let root = self.open_root().map_err(|error| not_found(id, error))?;
+        Entry::open(root, id)
+    }
+
+    /// The container `id` with its lock: for those who change it.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] if there is none.
+    pub fn lock(&self, id: &str) -> Result<Entry> {
+        self.find(id)?.lock()
+    }
+
+    /// The ids of all containers, sorted.
+    ///
+    /// # Errors
+    /// If the root cannot be read; a root that is not there has no containers.
+    pub fn ids(&self) -> Result<Vec<String>> {
+        let entries = match std::fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error).context(|| format!("read {:?}", self.root.display().to_string())),
+        };
+        let directories = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        let mut ids: Vec<String> = directories.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        ids.sort();
+        Ok(ids)
+    }
+
+    fn open_root(&self) -> Result<OwnedFd> {
+        Ok(open(&self.root, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?)
+    }
+}
+
+fn not_found(id: &str, error: Error) -> Error {
+    match error.errno() {
+        // engines look for this wording
+        Some(libc::ENOENT) => Error::new(Kind::NotFound, format!("{id:?}: container does not exist")),
+        _ => error.context(format!("open the container {id:?}")),
+    }
+}
+
+/// One container's directory.
+#[derive(Debug)]
+pub struct Entry {
+    id: String,
+    root: OwnedFd,
+    directory: OwnedFd,
+    lock: Option<Flock<File>>,
+}
+
+impl Entry {
+    fn open(root: OwnedFd, id: &str) -> Result<Self> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let directory = openat(&root, id, flags, Mode::empty()).map_err(|errno| not_found(id, errno.into()))?;
+        Ok(Self { id: id.to_owned(), root, directory, lock: None })
+    }
+
+    fn lock(mut self) -> Result<Self> {
+        let what = || format!("lock the container {:?}", self.id);
+        let mut file = File::from(self.directory.try_clone().context(what)?);
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusive) {
+                Ok(lock) => {
+                    self.lock = Some(lock);
+                    break;
+                }
+                Err((again, Errno::EINTR)) => file = again,
+                Err((_, errno)) => return Err(errno).context(what),
+            }
+        }
+        // Who had the lock before may have removed the container.
+        if fstat(&self.directory).context(what)?.st_nlink == 0 {
+            return Err(not_found(&self.id, Errno::ENOENT.into()));
+        }
+        Ok(self)
+    }
+
+    /// Lets others change the container.
+    pub fn unlock(&mut self) {
+        self.lock = None;
+    }
+
+    /// The container's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The uid that created the container.
+    ///
+    /// # Errors
+    /// As fstat(2).
+    pub fn owner(&self) -> Result<u32> {
+        Ok(fstat(&self.directory)?.st_uid)
+    }
+
+    /// Reads the record; nothing where `create` was killed before it wrote one.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn read(&self) -> Result<Option<Record>> {
+        let what = || format!("read the state of {:?}", self.id);
+        let file = match openat(&self.directory, RECORD, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) {
+            Ok(file) => File::from(file),
+            Err(Errno::ENOENT) => return Ok(None),
+            Err(errno) => return Err(errno).context(what),
+        };
+        let text = std::io::read_to_string(file).context(what)?;
+        serde_json::from_str(&text).map(Some).map_err(|error| Error::system(format!("{}: {error}", what())))
+    }
+
+    /// Replaces the record.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write(&self, record: &Record) -> Result<()> {
+        let what = || format!("write the state of {:?}", self.id);
+        let text = serde_json::to_vec(record).map_err(|error| Error::system(format!("{}: {error}", what())))?;
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file = openat(&self.directory, NEW_RECORD, flags, Mode::S_IRUSR | Mode::S_IWUSR).context(what)?;
+        File::from(file).write_all(&text).context(what)?;
+        renameat(&self.directory, NEW_RECORD, &self.directory, RECORD).context(what)
+    }
+
+    /// Makes the start gate and gives a handle on it.
+    ///
+    /// # Errors
+    /// As mkfifo(3).
+    pub fn make_gate(&self) -> Result<OwnedFd> {
+        let what = || "make the start gate";
+        mkfifoat(&self.directory, GATE, Mode::S_IRUSR | Mode::S_IWUSR).context(what)?;
+        // Whoever the container's user is, it may write; nobody but the owner of the directory reaches it by path.
+        fchmodat(&self.directory, GATE, Mode::from_bits_retain(0o622), FchmodatFlags::FollowSymlink).context(what)?;
+        openat(&self.directory, GATE, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty()).context(what)
+    }
+
+    /// Whether the container waits at its start gate.
+    pub fn has_gate(&self) -> bool {
+        nix::sys::stat::fstatat(&self.directory, GATE, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
+    }
+
+    /// Opens the start gate for reading, which lets the container go on.
+    ///
+    /// # Errors
+    /// As open(2).
+    pub fn open_gate(&self) -> Result<OwnedFd> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        openat(&self.directory, GATE, flags, Mode::empty()).context(|| "open the start gate")
+    }
+
+    /// Takes the start gate away: the container is started.
+    ///
+    /// # Errors
+    /// As unlink(2).
+    pub fn remove_gate(&self) -> Result<()> {
+        unlinkat(&self.directory, GATE, UnlinkatFlags::NoRemoveDir).context(|| "remove the start gate")
+    }
+
+    /// Removes the directory and all that procrt keeps in it.
+    ///
+    /// # Errors
+    /// If anything of it stays.
+    pub fn remove(&self) -> Result<()> {
+        let what = || format!("remove the directory of the container {:?}", self.id);
+        for name in [GATE, NEW_RECORD, RECORD] {
+            match unlinkat(&self.directory, name, UnlinkatFlags::NoRemoveDir) {
+                Ok(()) | Err(Errno::ENOENT) => {}
+                Err(errno) => return Err(errno).context(what),
+            }
+        }
+        match unlinkat(&self.root, self.id.as_str(), UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(errno).context(what),
+        }
+    }
+
+    /// The directory.
+    pub fn directory(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_taken_once_and_free_when_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::new(root.path().join("a/b"));
+        let entry = store.claim("x").unwrap();
+        assert_eq!(store.claim("x").unwrap_err().kind(), Kind::Exists);
+        assert_eq!(store.ids().unwrap(), ["x"]);
+        entry.remove().unwrap();
+        assert_eq!(store.find("x").unwrap_err().kind(), Kind::NotFound);
+        assert!(store.ids().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_container_that_is_not_there_is_named_as_engines_look_for_it() {
+        let store = Store::new("/nonexistent/procrt");
+        assert_eq!(store.find("x").unwrap_err().to_string(), r#""x": container does not exist"#);
+    }
+
+    #[test]
+    fn whoever_waited_for_the_lock_of_a_removed_container_finds_none() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::new(root.path());
+        let entry = store.claim("x").unwrap();
+        let waiting = store.find("x").unwrap();
+        entry.remove().unwrap();
+        drop(entry);
+        assert_eq!(waiting.lock().unwrap_err().kind(), Kind::NotFound);
+    }
+}
