@@ -91,10 +91,18 @@ fn a_wrong_use_is_one_sentence_and_status_1() {
         &["kill", "a", "TERM", "x"],
         &["list", "--format", "xml"],
         &["state"],
-        &["--rootless", "true", "create", "a"],
     ] {
         refused(args);
     }
+}
+
+#[test]
+fn what_is_not_supported_yet_is_refused_and_not_ignored() {
+    for args in [["--rootless=true", "create", "a"], ["--systemd-cgroup", "run", "a"]] {
+        assert!(refused(&args).starts_with(&format!("procrt: --{}: ", args[0][2..].replace('=', " "))), "{args:?}");
+    }
+    // Other commands do not care.
+    assert!(procrt(&["--systemd-cgroup", "--rootless", "true", "features"]).status.success());
 }
 
 #[test]

@@ -30,8 +30,8 @@ pub struct Options {
     #[arg(value_name = "ID")]
     id: String,
 
-    /// The bundle: the directory of config.json
-    #[arg(long, short, value_name = "DIR", default_value = ".")]
+    /// The bundle: the directory of config.json [default: this directory]
+    #[arg(long, short, value_name = "DIR", default_value = ".", hide_default_value = true)]
     bundle: PathBuf,
 
     /// Send the terminal's master end to this AF_UNIX socket
@@ -63,13 +63,14 @@ impl Options {
     /// What the container's maker takes.
     ///
     /// # Errors
-    /// `Kind::Config` for an id that is none; `Kind::Unsupported` for `--rootless true`.
+    /// `Kind::Config` for an id that is none; `Kind::Unsupported` for `--rootless true` and `--systemd-cgroup`.
     pub fn resolve(self, global: &Global) -> Result<CreateOptions> {
         check_id(&self.id)?;
         if global.rootless == Rootless::True {
-            return Err(Error::unsupported(
-                "--rootless true: passing over control group files that may not be written",
-            ));
+            return Err(Error::unsupported("--rootless true: passing over what is refused is not supported"));
+        }
+        if global.systemd_cgroup {
+            return Err(Error::unsupported("--systemd-cgroup: control groups made by systemd are not supported"));
         }
         Ok(CreateOptions {
             id: self.id,

@@ -17,8 +17,8 @@ Examples:
   procrt explain --bundle /b --json | jq .mounts
 ")]
 pub struct Args {
-    /// The bundle: the directory of config.json
-    #[arg(long, short, value_name = "DIR", default_value = ".")]
+    /// The bundle: the directory of config.json [default: this directory]
+    #[arg(long, short, value_name = "DIR", default_value = ".", hide_default_value = true)]
     pub bundle: PathBuf,
 
     /// Print the plan as JSON

@@ -39,20 +39,23 @@ pub struct Global {
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
 
-    /// Write log messages as lines of text or of JSON
+    /// Write log messages as lines of text (the default) or json
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "text")]
+    #[arg(hide_default_value = true, hide_possible_values = true)]
     pub log_format: LogFormat,
 
     /// Log what is done, step by step
     #[arg(long)]
     pub debug: bool,
 
-    /// Have systemd make the control groups; linux.cgroupsPath is then SLICE:PREFIX:NAME
+    /// Have systemd make the control groups (not supported yet: create and run refuse it)
     #[arg(long)]
     pub systemd_cgroup: bool,
 
-    /// Pass over control group files that an ordinary user may not write
+    /// Pass over control group files that may not be written: false and auto (the default) never do, true is not
+    /// supported yet
     #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
+    #[arg(hide_default_value = true, hide_possible_values = true)]
     pub rootless: Rootless,
 
     /// Accepted for runc's callers: there is no checkpoint to use it for.

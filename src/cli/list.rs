@@ -18,8 +18,9 @@ Examples:
   procrt list -q | xargs -n1 procrt delete --force
 ")]
 pub struct Args {
-    /// How to write the list
+    /// Write the list as a table (the default) or json
     #[arg(long, short, value_name = "FORMAT", value_enum, default_value = "table")]
+    #[arg(hide_default_value = true, hide_possible_values = true)]
     format: Format,
 
     /// Print the ids alone

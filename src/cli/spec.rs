@@ -20,8 +20,8 @@ Example:
   procrt run --bundle bundle shell
 ")]
 pub struct Args {
-    /// The directory to write to
-    #[arg(long, short, value_name = "DIR", default_value = ".")]
+    /// The directory to write to [default: this directory]
+    #[arg(long, short, value_name = "DIR", default_value = ".", hide_default_value = true)]
     bundle: PathBuf,
 
     /// Write a configuration for a user namespace in which you are root
