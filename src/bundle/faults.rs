@@ -1,0 +1,478 @@
+//! Why a `config.json` is not a [`Spec`]: looked for only when the fast parse has failed.
+//!
+//! The parser stops at the first value that it cannot take. To name all of them, the file is parsed again as bare JSON,
+//! and that is converted over and over: each time one fault is found, noted, and taken out.
+
+use oci_spec::runtime::Spec;
+use serde_json::{Value, json};
+use serde_path_to_error::Segment;
+
+use super::{CONFIG, validate};
+use crate::error::{Error, Faults, Result};
+
+/// How often a file is converted at most.
+const MOST: usize = 128;
+
+/// How many bytes are converted in all at most, so that a large and wrong file is refused as fast as a small one.
+const MOST_BYTES: usize = 4 << 20;
+
+/// Sections that are for other platforms: beside a `linux` section they are like any unknown property.
+const FOREIGN: [&str; 4] = ["windows", "solaris", "vm", "zos"];
+
+/// What stands in for a required value that is missing, until one of them is of its type.
+fn stand_ins() -> [Value; 4] {
+    [json!(""), json!({}), json!([]), json!(0)]
+}
+
+/// Finds what is wrong in `text`, which failed to parse with `first`.
+///
+/// # Errors
+/// `Kind::Config` that names the line and column if `text` is no JSON, else every value that is of a wrong type,
+/// unknown or missing, with what [`validate`] finds in the rest. It is no error if only sections of other platforms
+/// were wrong: then the configuration is without them.
+pub fn explain(text: &[u8], first: &serde_json::Error) -> Result<Spec> {
+    let mut value: Value = serde_json::from_slice(text).map_err(|error| located(&error))?;
+    // In bare JSON a later property replaces an earlier one of its name.
+    if first.to_string().starts_with("duplicate field") {
+        return Err(located(first));
+    }
+    let Some(object) = value.as_object_mut() else {
+        return Err(Error::config(format!("{CONFIG}: {} is not an object", show(&value))));
+    };
+    if object.contains_key("linux") {
+        object.retain(|key, _| !FOREIGN.contains(&key.as_str()));
+    }
+    let mut search = Search::default();
+    let rounds = (MOST_BYTES / text.len().max(1)).clamp(1, MOST);
+    let spec = (0..rounds).find_map(|_| search.round(&mut value));
+    match spec {
+        Some(spec) if search.found.is_empty() => Ok(spec),
+        spec => Err(search.into_error(spec.as_ref())),
+    }
+}
+
+/// A fault of the JSON itself, by line and column.
+fn located(error: &serde_json::Error) -> Error {
+    let sentence = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    let what = sentence.strip_suffix(&place).unwrap_or(&sentence);
+    Error::config(format!("{CONFIG}: line {} column {}: {what}", error.line(), error.column()))
+}
+
+/// One step into a JSON value.
+#[derive(Debug, Clone, PartialEq)]
+enum Step {
+    Key(String),
+    Index(usize),
+}
+
+type Path = Vec<Step>;
+
+#[derive(Default)]
+struct Search {
+    /// What was found, by its path in the file.
+    found: Vec<(Path, String)>,
+    /// The list elements that were taken out, by their paths in the file: later ones of their lists have moved up.
+    removed: Vec<Path>,
+    /// The required values that were missing: once for every stand-in that was tried.
+    missing: Vec<Path>,
+}
+
+impl Search {
+    /// Converts once; takes a fault out of `value` if there is one.
+    fn round(&mut self, value: &mut Value) -> Option<Spec> {
+        let error = match serde_path_to_error::deserialize::<_, Spec>(&*value) {
+            Ok(spec) => return Some(spec),
+            Err(error) => error,
+        };
+        let mut path = steps(error.path());
+        let message = error.inner().to_string();
+        if let Some(field) = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
+            path.push(Step::Key(field.to_owned()));
+            let original = self.original(&path);
+            self.note(&original, || "is missing".to_owned());
+            let tried = self.missing.iter().filter(|missing| **missing == original).count();
+            self.missing.push(original);
+            match stand_ins().into_iter().nth(tried) {
+                Some(stand_in) => insert(value, &path, stand_in),
+                None => self.remove(value, &path[..path.len() - 1]),
+            }
+        } else {
+            let original = self.original(&path);
+            self.note(&original, || describe(&message, at(value, &path), &path));
+            self.remove(value, &path);
+        }
+        None
+    }
+
+    /// Notes a fault, unless it only follows from one at the same place or below.
+    fn note(&mut self, path: &Path, what: impl FnOnce() -> String) {
+        if !self.found.iter().any(|(found, _)| found.starts_with(path)) {
+            self.found.push((path.clone(), what()));
+        }
+    }
+
+    /// Takes out what is at `path`; the whole if that is the whole.
+    fn remove(&mut self, value: &mut Value, path: &[Step]) {
+        let Some((last, parent)) = path.split_last() else {
+            *value = json!({});
+            return;
+        };
+        let original = self.original(path);
+        match (at_mut(value, parent), last) {
+            (Some(Value::Object(object)), Step::Key(key)) => {
+                object.remove(key);
+            }
+            (Some(Value::Array(elements)), Step::Index(index)) if *index < elements.len() => {
+                elements.remove(*index);
+                self.removed.push(original);
+            }
+            // The parser's path does not lead to a value: without this, nothing would change.
+            _ => *value = json!({}),
+        }
+    }
+
+    /// Where in the file that is which is now at `path`.
+    fn original(&self, path: &[Step]) -> Path {
+        let mut original = Path::with_capacity(path.len());
+        for step in path {
+            let Step::Index(mut index) = *step else {
+                original.push(step.clone());
+                continue;
+            };
+            let mut gone: Vec<usize> =
+                self.removed.iter().filter_map(|removed| element_of(removed, &original)).collect();
+            gone.sort_unstable();
+            for removed in gone {
+                if removed <= index {
+                    index += 1;
+                }
+            }
+            original.push(Step::Index(index));
+        }
+        original
+    }
+
+    /// All that was found, and what is wrong in `spec`, which is the rest.
+    fn into_error(self, spec: Option<&Spec>) -> Error {
+        let found: Vec<(String, String)> = self.found.into_iter().map(|(path, what)| (render(&path), what)).collect();
+        let mut faults = Faults::default();
+        let rest = spec.map(validate::check).unwrap_or_default();
+        for (path, what) in rest.into_iter().filter(|(path, _)| !found.iter().any(|(found, _)| follows(path, found))) {
+            faults.add(path, what);
+        }
+        for (path, what) in found {
+            faults.add(path, what);
+        }
+        match faults.into_result() {
+            Err(error) => error,
+            Ok(()) => Error::config(format!("{CONFIG}: is not a configuration")),
+        }
+    }
+}
+
+/// Whether a fault of `path` may be there only because what is at `found` was taken out.
+fn follows(path: &str, found: &str) -> bool {
+    let within = |inner: &str, outer: &str| {
+        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    within(path, found)
+        || within(found, path)
+        || (matches!(path, "hostname" | "domainname") && within(found, "linux.namespaces"))
+}
+
+/// The index of `element` in the list at `list`, if it is an element of that.
+fn element_of(element: &[Step], list: &[Step]) -> Option<usize> {
+    match element.split_last() {
+        Some((Step::Index(index), parent)) if parent == list => Some(*index),
+        _ => None,
+    }
+}
+
+fn steps(path: &serde_path_to_error::Path) -> Path {
+    let mut steps = Path::new();
+    for segment in path {
+        match segment {
+            Segment::Seq { index } => steps.push(Step::Index(*index)),
+            Segment::Map { key } => steps.push(Step::Key(key.clone())),
+            Segment::Enum { .. } | Segment::Unknown => break,
+        }
+    }
+    steps
+}
+
+fn at<'a>(value: &'a Value, path: &[Step]) -> Option<&'a Value> {
+    path.iter().try_fold(value, |value, step| match step {
+        Step::Key(key) => value.get(key),
+        Step::Index(index) => value.get(index),
+    })
+}
+
+fn at_mut<'a>(value: &'a mut Value, path: &[Step]) -> Option<&'a mut Value> {
+    path.iter().try_fold(value, |value, step| match step {
+        Step::Key(key) => value.get_mut(key),
+        Step::Index(index) => value.get_mut(index),
+    })
+}
+
+fn insert(value: &mut Value, path: &[Step], new: Value) {
+    if let Some((Step::Key(key), parent)) = path.split_last()
+        && let Some(Value::Object(object)) = at_mut(value, parent)
+    {
+        object.insert(key.clone(), new);
+    }
+}
+
+/// `linux.namespaces[2].type`; a key that is no word stands in brackets.
+fn render(path: &[Step]) -> String {
+    if path.is_empty() {
+        return CONFIG.to_owned();
+    }
+    let mut text = String::new();
+    for step in path {
+        match step {
+            Step::Index(index) => text.extend(["[", &index.to_string(), "]"]),
+            Step::Key(key) if key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && !key.is_empty() => {
+                if !text.is_empty() {
+                    text.push('.');
+                }
+                text.push_str(key);
+            }
+            Step::Key(key) => text.extend(["[", &json!(key).to_string(), "]"]),
+        }
+    }
+    text
+}
+
+/// The parser's `message` about `value` in this project's words.
+fn describe(message: &str, value: Option<&Value>, path: &[Step]) -> String {
+    let shown = value.map_or_else(|| "this".to_owned(), show);
+    if matches!(path, [Step::Key(a), Step::Key(b), _, Step::Index(_)] if a == "process" && b == "capabilities")
+        && value.is_some_and(Value::is_string)
+    {
+        return format!("{shown} is not a known capability");
+    }
+    if message.starts_with("unknown variant") {
+        let known: Vec<&str> = message.split('`').skip(3).step_by(2).collect();
+        return format!("{shown} is not a known {} (known: {})", noun(path), known.join(", "));
+    }
+    if (message.starts_with("invalid type: ") || message.starts_with("invalid value: "))
+        && let Some((_, expected)) = message.rsplit_once(", expected ")
+    {
+        return format!("{shown} is not {}", expectation(expected));
+    }
+    format!("{shown}: {message}")
+}
+
+/// What the values of the enumeration at `path` are called.
+fn noun(path: &[Step]) -> &'static str {
+    let mut keys = path.iter().rev().filter_map(|step| match step {
+        Step::Key(key) => Some(key.as_str()),
+        Step::Index(_) => None,
+    });
+    match (keys.next().unwrap_or_default(), keys.next().unwrap_or_default()) {
+        ("type", "namespaces") => "namespace",
+        ("type", "rlimits") => "resource limit",
+        ("type", "devices") => "device type",
+        ("defaultAction" | "action", _) => "seccomp action",
+        ("architectures", _) => "architecture",
+        ("op", _) => "seccomp operator",
+        ("flags", "seccomp") => "seccomp flag",
+        ("policy", "scheduler") => "scheduling policy",
+        ("flags", "scheduler") => "scheduling flag",
+        ("class", "ioPriority") => "I/O priority class",
+        ("domain", "personality") => "personality",
+        ("mode", "memoryPolicy") => "memory policy",
+        ("flags", "memoryPolicy") => "memory policy flag",
+        _ => "value",
+    }
+}
+
+/// The parser's name of a type as words.
+fn expectation(expected: &str) -> &str {
+    match expected {
+        "u8" => "an integer from 0 to 255",
+        "u16" => "an integer from 0 to 65535",
+        "u32" => "an integer from 0 to 4294967295",
+        "u64" | "usize" => "an integer from 0 to 18446744073709551615",
+        "i32" => "an integer from -2147483648 to 2147483647",
+        "i64" => "an integer from -9223372036854775808 to 9223372036854775807",
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        "path string" | "string or map" => "a string",
+        "a map" => "an object",
+        other if other.starts_with("struct ") => "an object",
+        other => other,
+    }
+}
+
+/// A value as JSON, if it is short.
+fn show(value: &Value) -> String {
+    match value {
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+        Value::String(text) if text.chars().count() > 80 => {
+            format!("{}…", json!(text.chars().take(80).collect::<String>()))
+        }
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn why(text: &str) -> String {
+        let first = serde_json::from_str::<Spec>(text).unwrap_err();
+        explain(text.as_bytes(), &first).unwrap_err().to_string()
+    }
+
+    fn whole() -> Value {
+        json!({
+            "ociVersion": "1.0.2",
+            "root": {"path": "rootfs"},
+            "process": {"cwd": "/", "user": {"uid": 0, "gid": 0}, "args": ["sh"]},
+            "hostname": "a",
+            "linux": {"namespaces": [{"type": "uts"}]},
+        })
+    }
+
+    #[test]
+    fn what_is_no_json_is_found_by_line_and_column() {
+        assert_eq!(why("{\n \"a\": 1,\n  nonsense\n}"), "config.json: line 3 column 3: key must be a string");
+        assert_eq!(why("{"), "config.json: line 1 column 1: EOF while parsing an object");
+        assert_eq!(why(""), "config.json: line 1 column 0: EOF while parsing a value");
+        assert_eq!(why("{} x"), "config.json: line 1 column 4: trailing characters");
+        assert_eq!(
+            why("{\"ociVersion\": \"1.0.0\",\n\"ociVersion\": \"1.0.1\"}"),
+            "config.json: line 2 column 12: duplicate field `ociVersion`"
+        );
+        assert!(why(&"[".repeat(100_000)).contains("recursion limit exceeded"));
+    }
+
+    #[test]
+    fn what_is_no_object_is_no_configuration() {
+        assert_eq!(why("[1]"), "config.json: a list is not an object");
+        assert_eq!(why("5"), "config.json: 5 is not an object");
+    }
+
+    #[test]
+    fn an_unknown_namespace_is_named_with_those_that_are_known() {
+        let mut spec = whole();
+        spec["linux"]["namespaces"] = json!([{"type": "uts"}, {"type": "pid"}, {"type": "foo"}]);
+        assert_eq!(
+            why(&spec.to_string()),
+            "linux.namespaces[2].type: \"foo\" is not a known namespace \
+             (known: mount, cgroup, uts, ipc, user, pid, network, time)"
+        );
+    }
+
+    #[test]
+    fn every_wrong_value_is_named_at_its_place_in_the_file() {
+        let mut spec = whole();
+        spec["process"]["user"]["uid"] = json!(-5);
+        spec["process"]["args"] = json!(["a", 1, "b", 2, {}, "c", null]);
+        spec["process"]["terminal"] = json!("yes");
+        spec["process"]["capabilities"] = json!({"bounding": ["CAP_KILL", "CAP_FOO", "CAP_BAR"]});
+        spec["process"]["rlimits"] =
+            json!([{"type": "RLIMIT_FOO", "soft": 1, "hard": 1}, {"type": "RLIMIT_CPU", "soft": "x"}]);
+        spec["linux"]["resources"] = json!({"memory": {"limit": "1G"}, "devices": 7});
+        spec["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_MAYBE"});
+        let text = why(&spec.to_string());
+        let mut sentences: Vec<&str> = text.split("; ").collect();
+        sentences.sort_unstable();
+        let starts = [
+            "linux.resources.devices: 7 is not a list",
+            "linux.resources.memory.limit: \"1G\" is not an integer from -9223372036854775808 to 9223372036854775807",
+            "linux.seccomp.defaultAction: \"SCMP_ACT_MAYBE\" is not a known seccomp action (known: SCMP_ACT_KILL, ",
+            "process.args[1]: 1 is not a string",
+            "process.args[3]: 2 is not a string",
+            "process.args[4]: an object is not a string",
+            "process.args[6]: null is not a string",
+            "process.capabilities.bounding[1]: \"CAP_FOO\" is not a known capability",
+            "process.capabilities.bounding[2]: \"CAP_BAR\" is not a known capability",
+            "process.rlimits[0].type: \"RLIMIT_FOO\" is not a known resource limit (known: RLIMIT_CPU, ",
+            "process.rlimits[1].soft: \"x\" is not an integer from 0 to 18446744073709551615",
+            "process.terminal: \"yes\" is not true or false",
+            "process.user.uid: -5 is not an integer from 0 to 4294967295",
+        ];
+        assert_eq!(sentences.len(), starts.len(), "{text}");
+        for (sentence, start) in sentences.iter().zip(starts) {
+            assert!(sentence.starts_with(start), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn required_values_that_are_missing_are_all_named() {
+        let mut spec = whole();
+        spec["process"] = json!({});
+        spec["mounts"] = json!([{"type": "proc"}, {"destination": 5}, {"destination": "/a", "options": "ro"}]);
+        spec["hooks"] = json!({"poststop": [{"args": ["x"]}]});
+        spec["linux"]["namespaces"] = json!([{"path": "/x"}, {"type": 3}]);
+        let text = why(&spec.to_string());
+        let mut sentences: Vec<&str> = text.split("; ").collect();
+        sentences.sort_unstable();
+        assert_eq!(
+            sentences,
+            [
+                "hooks.poststop[0].path: is missing",
+                "linux.namespaces[0].type: is missing",
+                "linux.namespaces[1].type: 3 is not a string",
+                "mounts[0].destination: is missing",
+                "mounts[1].destination: 5 is not a string",
+                "mounts[2].options: \"ro\" is not a list",
+                "process.cwd: is missing",
+                "process.user: is missing",
+            ]
+        );
+    }
+
+    #[test]
+    fn faults_of_the_whole_are_reported_with_them_and_consequences_are_not() {
+        let mut spec = whole();
+        spec["ociVersion"] = json!("3.0.0");
+        spec["root"]["path"] = json!(1);
+        spec["linux"]["namespaces"] = json!([{"type": "utz"}]);
+        spec["annotations"] = json!({"": "x", "a.b": 1});
+        let text = why(&spec.to_string());
+        assert!(text.starts_with("ociVersion: \"3.0.0\" is not supported (1.x is); "), "{text}");
+        assert!(text.contains("root.path: 1 is not a string"), "{text}");
+        assert!(text.contains("annotations[\"a.b\"]: 1 is not a string"), "{text}");
+        assert!(!text.contains("empty"), "{text}");
+        assert!(!text.contains("hostname"), "{text}");
+    }
+
+    #[test]
+    fn sections_of_other_platforms_beside_linux_are_like_unknown_ones() {
+        let mut spec = whole();
+        spec["windows"] = json!({"layerFolders": 5});
+        spec["unknown"] = json!(5);
+        let text = spec.to_string();
+        let first = serde_json::from_str::<Spec>(&text).unwrap_err();
+        assert_eq!(explain(text.as_bytes(), &first).unwrap().hostname().as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn a_text_with_control_characters_is_shown_escaped() {
+        let mut spec = whole();
+        spec["linux"]["namespaces"][0]["type"] = json!("\u{1b}[2J\n");
+        assert!(
+            why(&spec.to_string()).starts_with(r#"linux.namespaces[0].type: "\u001b[2J\n" is not a known namespace"#)
+        );
+    }
+
+    #[test]
+    fn a_large_and_wrong_file_is_refused_fast() {
+        let mut spec = whole();
+        spec["process"]["args"] =
+            (0..500_000).map(|i| if i % 2 == 0 { json!(i) } else { json!("x".repeat(20)) }).collect();
+        let text = spec.to_string();
+        let begin = Instant::now();
+        assert!(why(&text).contains("process.args[0]: 0 is not a string"));
+        assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+        spec["process"]["args"] = (0..2000).map(|i| json!(i)).collect();
+        assert!(why(&spec.to_string()).matches("is not a string").count() > 100);
+    }
+}

@@ -1,0 +1,231 @@
+//! Reading a bundle: one read of `config.json`, one parse; only when that fails is the fault looked for.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::Mode;
+use oci_spec::runtime::Spec;
+
+use super::{CONFIG, faults, validate};
+use crate::error::{Context, Error, Faults, Result};
+
+/// The largest `config.json`, in bytes: far above any that is written, and far below what reading would be felt.
+const LARGEST: u64 = 64 << 20;
+
+/// A bundle that was read.
+#[derive(Debug, Clone)]
+pub struct Bundle {
+    /// The bundle's directory: absolute, without symbolic links.
+    pub dir: PathBuf,
+    /// Its configuration.
+    pub spec: Spec,
+    /// The root file system's directory: absolute, without symbolic links. Empty if a fault was recorded about it.
+    pub rootfs: PathBuf,
+}
+
+/// Reads the bundle in `dir` and checks what belongs to no slice.
+///
+/// # Errors
+/// Whatever [`read`] gives or records.
+pub fn load(dir: &Path) -> Result<Bundle> {
+    let mut faults = Faults::default();
+    let bundle = read(dir, &mut faults)?;
+    faults.into_result()?;
+    Ok(bundle)
+}
+
+/// Reads the bundle in `dir` and records in `faults` what [`load`] would refuse, so that the slices' faults join them.
+///
+/// # Errors
+/// `Kind::System` if the directory or its `config.json` cannot be read; `Kind::Config` if that is no JSON, or has
+/// values of a wrong type: then nothing can be planned, and all such values are named at once.
+pub fn read(dir: &Path, faults: &mut Faults) -> Result<Bundle> {
+    let (dir_fd, dir) = resolve(dir).context(|| format!("open bundle {dir:?}"))?;
+    let text = read_config(&dir_fd).context(|| format!("read {:?}", dir.join(CONFIG)))?;
+    let spec = parse(&text)?;
+    validate(&spec, faults);
+    let rootfs = spec.root().as_ref().map(|root| root.path().as_path()).filter(|path| !path.as_os_str().is_empty());
+    let rootfs = rootfs.and_then(|path| match resolve_root(&dir, path) {
+        Ok(path) => Some(path),
+        Err(error) => {
+            faults.add("root.path", error);
+            None
+        }
+    });
+    Ok(Bundle { dir, spec, rootfs: rootfs.unwrap_or_default() })
+}
+
+/// Opens a directory and asks the kernel for its path.
+fn resolve(path: &Path) -> Result<(OwnedFd, PathBuf)> {
+    let fd = open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let path = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).context(|| "read /proc/self/fd")?;
+    Ok((fd, path))
+}
+
+fn resolve_root(bundle: &Path, path: &Path) -> Result<PathBuf> {
+    let (_, resolved) = resolve(&bundle.join(path)).context(|| format!("{path:?}"))?;
+    if resolved == Path::new("/") {
+        return Err(Error::config(format!("{path:?} is the host's own root directory")));
+    }
+    Ok(resolved)
+}
+
+fn read_config(dir: &OwnedFd) -> Result<Vec<u8>> {
+    // Not to be stopped by a FIFO that nobody writes to.
+    let fd = openat(dir, CONFIG, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC, Mode::empty())?;
+    let mut file = File::from(fd);
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(Error::config("not a regular file"));
+    }
+    let size = metadata.size();
+    if size > LARGEST {
+        return Err(Error::config(format!("{size} bytes are more than {LARGEST}")));
+    }
+    let mut text = vec![0; size as usize];
+    let mut filled = 0;
+    while filled < text.len() {
+        match file.read(&mut text[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    text.truncate(filled);
+    Ok(text)
+}
+
+fn parse(text: &[u8]) -> Result<Spec> {
+    match serde_json::from_slice(text) {
+        Err(error) => faults::explain(text, &error),
+        // The parser would take a list for an object whose properties are in the order of the type's.
+        Ok(_) if text.trim_ascii_start().first() != Some(&b'{') => {
+            Err(Error::config(format!("{CONFIG}: a list is not an object")))
+        }
+        Ok(spec) => Ok(spec),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::bundle::{default_spec, render};
+    use crate::error::Kind;
+
+    /// A bundle whose configuration is the default one after `change`.
+    fn bundle(change: impl FnOnce(&mut serde_json::Value)) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("rootfs")).unwrap();
+        let mut value = serde_json::from_str(&render(&default_spec(None)).unwrap()).unwrap();
+        change(&mut value);
+        std::fs::write(dir.path().join(CONFIG), value.to_string()).unwrap();
+        dir
+    }
+
+    #[test]
+    fn a_bundle_is_read_and_its_paths_are_resolved() {
+        let dir = bundle(|_| ());
+        let link = tempfile::tempdir().unwrap();
+        let link = link.path().join("link");
+        symlink(dir.path(), &link).unwrap();
+        let bundle = load(&link).unwrap();
+        assert_eq!(bundle.dir, dir.path().canonicalize().unwrap());
+        assert_eq!(bundle.rootfs, bundle.dir.join("rootfs"));
+        assert_eq!(bundle.spec.hostname().as_deref(), Some("procrt"));
+    }
+
+    #[test]
+    fn an_absolute_root_is_taken_as_it_is() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = bundle(|spec| spec["root"]["path"] = root.path().to_str().unwrap().into());
+        assert_eq!(load(dir.path()).unwrap().rootfs, root.path().canonicalize().unwrap());
+    }
+
+    #[test]
+    fn a_missing_bundle_or_configuration_is_named() {
+        let error = load(Path::new("/nonexistent")).unwrap_err();
+        assert_eq!(error.to_string(), r#"open bundle "/nonexistent": no such file or directory (os error 2)"#);
+        let dir = tempfile::tempdir().unwrap();
+        let error = load(dir.path()).unwrap_err();
+        assert!(error.to_string().ends_with(r#"/config.json": no such file or directory (os error 2)"#), "{error}");
+    }
+
+    #[test]
+    fn a_fifo_or_directory_as_configuration_does_not_hang() {
+        let dir = tempfile::tempdir().unwrap();
+        nix::unistd::mkfifo(&dir.path().join(CONFIG), Mode::S_IRWXU).unwrap();
+        assert!(load(dir.path()).unwrap_err().to_string().ends_with("not a regular file"));
+        std::fs::remove_file(dir.path().join(CONFIG)).unwrap();
+        std::fs::create_dir(dir.path().join(CONFIG)).unwrap();
+        assert!(load(dir.path()).unwrap_err().to_string().ends_with("not a regular file"));
+    }
+
+    #[test]
+    fn a_root_that_is_missing_or_no_directory_is_named() {
+        let dir = bundle(|spec| spec["root"]["path"] = "nowhere".into());
+        let error = load(dir.path()).unwrap_err();
+        assert_eq!(error.to_string(), r#"root.path: "nowhere": no such file or directory (os error 2)"#);
+        let dir = bundle(|spec| spec["root"]["path"] = CONFIG.into());
+        let error = load(dir.path()).unwrap_err();
+        assert_eq!(error.to_string(), r#"root.path: "config.json": not a directory (os error 20)"#);
+    }
+
+    #[test]
+    fn a_root_that_is_the_hosts_is_refused_also_behind_a_link() {
+        let dir = bundle(|spec| spec["root"]["path"] = "link".into());
+        for target in ["/", "/proc/self/root", "../../../../../../../.."] {
+            symlink(target, dir.path().join("link")).unwrap();
+            let error = load(dir.path()).unwrap_err();
+            assert_eq!(error.to_string(), r#"root.path: "link" is the host's own root directory"#, "{target}");
+            std::fs::remove_file(dir.path().join("link")).unwrap();
+        }
+    }
+
+    #[test]
+    fn faults_of_the_root_and_the_rest_are_reported_together() {
+        let dir = bundle(|spec| {
+            spec["ociVersion"] = "2.0.0".into();
+            spec["root"]["path"] = "nowhere".into();
+        });
+        let error = load(dir.path()).unwrap_err();
+        assert_eq!(error.kind(), Kind::Config);
+        assert_eq!(
+            error.to_string(),
+            "ociVersion: \"2.0.0\" is not supported (1.x is); \
+             root.path: \"nowhere\": no such file or directory (os error 2)"
+        );
+    }
+
+    #[test]
+    fn a_list_is_no_configuration() {
+        assert_eq!(parse(b" [\"1.0.0\"]").unwrap_err().to_string(), "config.json: a list is not an object");
+    }
+
+    #[test]
+    fn ten_megabytes_are_read_in_well_under_a_second() {
+        let dir = bundle(|spec| {
+            let environment: Vec<_> = (0..100_000).map(|i| format!("VARIABLE_{i}={}", "x".repeat(90))).collect();
+            spec["process"]["env"] = environment.into();
+        });
+        assert!(std::fs::metadata(dir.path().join(CONFIG)).unwrap().len() > 10_000_000);
+        let begin = Instant::now();
+        load(dir.path()).unwrap();
+        assert!(begin.elapsed() < Duration::from_millis(900), "{:?}", begin.elapsed());
+    }
+
+    #[test]
+    fn more_than_the_limit_is_refused_unread() {
+        let dir = tempfile::tempdir().unwrap();
+        File::create(dir.path().join(CONFIG)).unwrap().set_len(LARGEST + 1).unwrap();
+        let error = load(dir.path()).unwrap_err();
+        assert!(error.to_string().ends_with("67108865 bytes are more than 67108864"), "{error}");
+    }
+}

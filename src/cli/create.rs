@@ -1,0 +1,96 @@
+//! `procrt create`.
+
+use std::path::PathBuf;
+
+use super::Run;
+use super::global::{Global, Rootless};
+use crate::bundle::check_id;
+use crate::container::{self, CreateOptions};
+use crate::error::{Error, Result};
+
+/// Create a container, whose process waits for start
+///
+/// Makes a container from a bundle: its control group, namespaces and root file system are there, and its process waits
+/// for `procrt start`. If that fails, nothing of the container is left.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  procrt create web                        From the bundle in this directory
+  procrt create --bundle /b --pid-file web.pid web
+")]
+pub struct Args {
+    #[command(flatten)]
+    options: Options,
+}
+
+/// What `create` and `run` have in common.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// The new container's id: letters, digits and _ + . -, at most 1024
+    #[arg(value_name = "ID")]
+    id: String,
+
+    /// The bundle: the directory of config.json [default: this directory]
+    #[arg(long, short, value_name = "DIR", default_value = ".", hide_default_value = true)]
+    bundle: PathBuf,
+
+    /// Send the terminal's master end to this AF_UNIX socket
+    #[arg(long, value_name = "SOCKET")]
+    console_socket: Option<PathBuf>,
+
+    /// Send a pidfd of the container's process to this AF_UNIX socket
+    #[arg(long, value_name = "SOCKET")]
+    pidfd_socket: Option<PathBuf>,
+
+    /// Write the pid of the container's process to FILE
+    #[arg(long, value_name = "FILE")]
+    pid_file: Option<PathBuf>,
+
+    /// Do without pivot_root(2), for a root file system on a ramdisk
+    #[arg(long)]
+    no_pivot: bool,
+
+    /// Leave the container's process in the caller's session keyring
+    #[arg(long)]
+    no_new_keyring: bool,
+
+    /// Pass N more descriptors to the container, those from 3 on
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    preserve_fds: u32,
+}
+
+impl Options {
+    /// What the container's maker takes.
+    ///
+    /// # Errors
+    /// `Kind::Config` for an id that is none; `Kind::Unsupported` for `--rootless true` and `--systemd-cgroup`.
+    pub fn resolve(self, global: &Global) -> Result<CreateOptions> {
+        check_id(&self.id)?;
+        if global.rootless == Rootless::True {
+            return Err(Error::unsupported("--rootless true: passing over what is refused is not supported"));
+        }
+        if global.systemd_cgroup {
+            return Err(Error::unsupported("--systemd-cgroup: control groups made by systemd are not supported"));
+        }
+        Ok(CreateOptions {
+            id: self.id,
+            bundle: self.bundle,
+            console_socket: self.console_socket,
+            pidfd_socket: self.pidfd_socket,
+            pid_file: self.pid_file,
+            no_pivot: self.no_pivot,
+            no_new_keyring: self.no_new_keyring,
+            preserve_fds: self.preserve_fds,
+            systemd_cgroup: global.systemd_cgroup,
+        })
+    }
+}
+
+impl Run for Args {
+    const NAME: &'static str = "create";
+
+    fn run(self, global: &Global) -> Result<i32> {
+        container::create(&global.store()?, &self.options.resolve(global)?)?;
+        Ok(0)
+    }
+}
