@@ -1,1 +1,122 @@
-//! (being written)
+//! Control groups: what a container may use, and the handle by which all its processes are known.
+//!
+//! A container gets one cgroup in every hierarchy of the machine: one on a unified host, ten or so on a hybrid one.
+//! [`plan()`] decides which and what is written where; [`Cgroup`] carries it out, and finds it again later by the
+//! [`ContainerCgroups`](crate::host::cgroups::ContainerCgroups) that the state keeps.
+//!
+//! How a process gets in matters for speed. Version 2 takes it at birth (`clone3` with `CLONE_INTO_CGROUP` and
+//! [`Cgroup::birth_fd`]). Version 1 takes it through [`Entrance`]: the process itself writes `0` to each `tasks`, which
+//! the kernel does at once, while a pid written to `cgroup.procs` by another waits for an RCU grace period, some ten
+//! milliseconds on a machine at rest. A cgroup namespace shows the cgroup that its first process was in when
+//! it was made: it has to be unshared after the entrance, not with `clone3`.
+
+mod control;
+mod device_program;
+mod devices;
+mod group;
+mod plan;
+mod resources;
+mod v1;
+mod v2;
+
+#[cfg(test)]
+mod kernel_tests;
+#[cfg(test)]
+mod plan_tests;
+
+use serde::Serialize;
+
+pub use devices::{Access, DeviceKind, DevicePolicy, DeviceRule};
+pub use group::{Cgroup, Entrance};
+pub use plan::{needs_own_paths, plan};
+
+use crate::host::cgroups::{ContainerCgroup, ContainerCgroups};
+use crate::sys::bpf::Instruction;
+
+/// Everything that is to be made and written for one container.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CgroupPlan {
+    /// One a hierarchy, version 2 (if there is one) first.
+    pub groups: Vec<GroupPlan>,
+    /// What the container may do with devices: in one of the groups, this is writes or a program.
+    pub devices: DevicePolicy,
+}
+
+/// One hierarchy's part of a [`CgroupPlan`].
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GroupPlan {
+    /// The hierarchy, and the cgroup in it.
+    pub cgroup: ContainerCgroup,
+    /// Version 2: the controllers that every ancestor has to hand down, for the writes to find their files.
+    pub controllers: Vec<String>,
+    /// What is written, in order.
+    pub writes: Vec<FileWrite>,
+    /// A limit that must not be below what is in use already (`checkBeforeUpdate`).
+    pub usage_check: Option<UsageCheck>,
+    /// Version 2: the device policy as a program.
+    pub device_program: Option<Vec<Instruction>>,
+}
+
+/// One value for one file of a cgroup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FileWrite {
+    /// The file's name in the cgroup's directory.
+    pub file: &'static str,
+    /// What is written to it.
+    pub value: String,
+    /// The value is what holds anyway on a kernel that lacks the file: then it is not missed.
+    pub missing_ok: bool,
+}
+
+/// A memory limit and the file that says how much is in use; both are bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UsageCheck {
+    /// The file with the usage.
+    pub file: &'static str,
+    /// The limit to be set.
+    pub limit: u64,
+}
+
+impl CgroupPlan {
+    /// Where the container's cgroups will be, for the mount of `/sys/fs/cgroup` and the state.
+    pub fn cgroups(&self) -> ContainerCgroups {
+        ContainerCgroups(self.groups.iter().map(|group| group.cgroup.clone()).collect())
+    }
+
+    /// The plan in words, a line a step.
+    pub fn describe(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for group in &self.groups {
+            let hierarchy = &group.cgroup.hierarchy;
+            let name = match hierarchy.version {
+                crate::host::cgroups::Version::V2 => "version 2".to_owned(),
+                crate::host::cgroups::Version::V1 => hierarchy.controllers.join(","),
+            };
+            lines.push(format!("make the control group {} ({name})", group.cgroup.dir().display()));
+            if !group.controllers.is_empty() {
+                lines.push(format!("have {} handed down to it", group.controllers.join(", ")));
+            }
+            if let Some(check) = &group.usage_check {
+                lines.push(format!("see that {} is not above {}", check.file, check.limit));
+            }
+            for write in &group.writes {
+                let condition = if write.missing_ok { ", if it is there" } else { "" };
+                lines.push(format!("write {:?} to {}{condition}", write.value, write.file));
+            }
+            if let Some(program) = &group.device_program {
+                lines.push(format!("attach a device program of {} instructions: {}", program.len(), self.devices));
+            }
+        }
+        lines
+    }
+}
+
+impl std::fmt::Display for DevicePolicy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.allow { "allow all" } else { "deny all" })?;
+        for rule in &self.rules {
+            write!(f, ", {} {rule}", if rule.allow { "allow" } else { "deny" })?;
+        }
+        Ok(())
+    }
+}

@@ -1,4 +1,5 @@
-//! What this kernel and machine can do, and its procfs.
+//! What this kernel and machine can do, found when it is first asked for and never twice; and its procfs.
 
+pub mod cgroups;
 pub mod clock;
 pub mod procfs;

@@ -1,0 +1,215 @@
+//! What both versions share: directories, their files, and the processes in them.
+
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, mkdir, unlinkat};
+
+use super::{FileWrite, GroupPlan};
+use crate::error::{Context, Error, Kind, Result};
+use crate::host::cgroups::ContainerCgroup;
+
+/// How often the parents are made again when somebody else removes them meanwhile.
+const ATTEMPTS: usize = 8;
+
+/// Makes a container's directory in one hierarchy, and its parents if they are not there; answers whether it was there
+/// before. What is made goes to `made`; `new_parent` prepares a parent.
+pub(super) fn make(
+    cgroup: &ContainerCgroup,
+    made: &mut Vec<PathBuf>,
+    new_parent: impl Fn(&Path) -> Result<()>,
+) -> Result<bool> {
+    let dir = cgroup.dir();
+    for _ in 0..ATTEMPTS {
+        match make_dir(&dir) {
+            Ok(()) => {
+                made.push(dir);
+                return Ok(false);
+            }
+            Err(Errno::EEXIST) => return Ok(true),
+            Err(Errno::ENOENT) => make_parents(cgroup, made, &new_parent)?,
+            Err(errno) => return Err(errno).context(|| format!("make control group {dir:?}")),
+        }
+    }
+    Err(Errno::ENOENT).context(|| format!("make control group {dir:?}"))
+}
+
+fn make_parents(
+    cgroup: &ContainerCgroup,
+    made: &mut Vec<PathBuf>,
+    new_parent: &impl Fn(&Path) -> Result<()>,
+) -> Result<()> {
+    for dir in ancestors(cgroup).skip(1) {
+        match make_dir(&dir) {
+            Ok(()) => {
+                made.push(dir.clone());
+                new_parent(&dir)?;
+            }
+            Err(Errno::EEXIST) => {}
+            Err(Errno::ENOENT) => break,
+            Err(errno) => return Err(errno).context(|| format!("make control group {dir:?}")),
+        }
+    }
+    Ok(())
+}
+
+/// The directories above a container's, from the hierarchy's mount point down.
+pub(super) fn ancestors(cgroup: &ContainerCgroup) -> impl Iterator<Item = PathBuf> {
+    let mut dir = cgroup.hierarchy.mount_point.clone();
+    let above = cgroup.path.parent().unwrap_or(Path::new("/"));
+    let names = above.components().filter_map(|part| match part {
+        Component::Normal(name) => Some(name),
+        _ => None,
+    });
+    std::iter::once(dir.clone()).chain(names.map(move |name| {
+        dir.push(name);
+        dir.clone()
+    }))
+}
+
+fn make_dir(dir: &Path) -> nix::Result<()> {
+    mkdir(dir, Mode::from_bits_truncate(0o755))
+}
+
+/// Removes the directories of `made`, the last first. Failing, it leaves what others use by now.
+pub(super) fn unmake(made: &[PathBuf]) {
+    for dir in made.iter().rev() {
+        let _ = rmdir(dir);
+    }
+}
+
+fn rmdir(dir: &Path) -> nix::Result<()> {
+    unlinkat(AT_FDCWD, dir, UnlinkatFlags::RemoveDir)
+}
+
+/// Removes a directory and those inside it; one that is not there is removed.
+pub(super) fn remove_tree(dir: &Path) -> nix::Result<()> {
+    let gone = |result| match result {
+        Err(Errno::ENOENT | Errno::ENODEV) => Ok(()),
+        other => other,
+    };
+    let first = gone(rmdir(dir));
+    // The kernel says EBUSY both of processes and of children.
+    if first != Err(Errno::EBUSY) {
+        return first;
+    }
+    for child in children(dir) {
+        remove_tree(&child)?;
+    }
+    gone(rmdir(dir))
+}
+
+/// The cgroups directly inside one; none if it is not there.
+pub(super) fn children(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let dirs = entries.filter_map(std::result::Result::ok).filter(|e| e.file_type().is_ok_and(|kind| kind.is_dir()));
+    dirs.map(|entry| entry.path()).collect()
+}
+
+/// The processes of a cgroup and of all inside it; none if it is not there.
+pub(super) fn pids(dir: &Path) -> Result<Vec<i32>> {
+    let mut found = Vec::new();
+    collect_pids(dir, &mut found)?;
+    Ok(found)
+}
+
+fn collect_pids(dir: &Path, found: &mut Vec<i32>) -> Result<()> {
+    let path = dir.join("cgroup.procs");
+    match fs::read_to_string(&path) {
+        // A process of another PID namespace is 0 here.
+        Ok(text) => found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0)),
+        Err(error) => match error.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::ENOENT | Errno::ENODEV) => return Ok(()),
+            // A threaded cgroup: its processes are listed above it.
+            Some(Errno::EOPNOTSUPP) => {}
+            _ => return Err(error).context(|| format!("read {path:?}")),
+        },
+    }
+    children(dir).iter().try_for_each(|child| collect_pids(child, found))
+}
+
+/// A file of a cgroup that was opened for writing, by its directory's descriptor or by its whole path.
+pub(super) fn open_file(base: Option<BorrowedFd>, dir: &Path, file: &str) -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+    match base {
+        Some(base) => openat(base, file, flags, Mode::empty()),
+        None => openat(AT_FDCWD, &dir.join(file), flags, Mode::empty()),
+    }
+}
+
+/// Writes `value` to an open file of `dir`, in one call, as the kernel needs it.
+pub(super) fn write_open(fd: impl AsFd, dir: &Path, file: &str, value: &str) -> Result<()> {
+    nix::unistd::write(fd, value.as_bytes()).context(|| format!("write {value:?} to {:?}", dir.join(file))).map(drop)
+}
+
+/// Writes `value` to a file of `dir`.
+pub(super) fn write(dir: &Path, file: &str, value: &str) -> Result<()> {
+    let fd = open_file(None, dir, file).context(|| format!("open {:?}", dir.join(file)))?;
+    write_open(fd, dir, file, value)
+}
+
+/// Carries out a plan's writes; `missing` may provide for a file that is not there, once, and answers whether it did.
+pub(super) fn write_all(
+    base: Option<BorrowedFd>,
+    dir: &Path,
+    writes: &[FileWrite],
+    mut missing: impl FnMut() -> Result<bool>,
+) -> Result<()> {
+    let mut open: Option<(&str, OwnedFd)> = None;
+    for write in writes {
+        if open.as_ref().is_none_or(|(file, _)| *file != write.file) {
+            let mut opened = open_file(base, dir, write.file);
+            if opened.as_ref().err() == Some(&Errno::ENOENT) && !write.missing_ok && missing()? {
+                opened = open_file(base, dir, write.file);
+            }
+            match opened {
+                Ok(fd) => open = Some((write.file, fd)),
+                Err(Errno::ENOENT) if write.missing_ok => continue,
+                Err(errno) => {
+                    return Err(errno)
+                        .context(|| format!("open {:?} to write {:?}", dir.join(write.file), write.value));
+                }
+            }
+        }
+        if let Some((file, fd)) = &open {
+            write_open(fd, dir, file, &write.value)?;
+        }
+    }
+    Ok(())
+}
+
+/// Checks a directory that was there before the container: nobody may be in it, and it may not use more memory than
+/// the limit to come, if the plan wants to know.
+pub(super) fn refuse_used(dir: &Path, plan: &GroupPlan) -> Result<()> {
+    let pids = pids(dir)?;
+    if !pids.is_empty() {
+        return Err(Error::new(Kind::State, format!("control group {dir:?} is in use by {}", name_pids(&pids))));
+    }
+    let Some(check) = &plan.usage_check else { return Ok(()) };
+    let path = dir.join(check.file);
+    let text = match fs::read_to_string(&path) {
+        // The controller is not on yet: nothing was counted.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        text => text.context(|| format!("read {path:?}"))?,
+    };
+    match text.trim().parse::<u64>() {
+        Ok(usage) if usage <= check.limit => Ok(()),
+        _ => {
+            let sentence =
+                format!("linux.resources.memory.limit: {} is less than what is in use, {}", check.limit, text.trim());
+            Err(Error::config(sentence))
+        }
+    }
+}
+
+/// `process 5`, `processes 5 and 6`, and no more than a few.
+pub(super) fn name_pids(pids: &[i32]) -> String {
+    const MOST: usize = 10;
+    let words: Vec<String> = pids.iter().take(MOST).map(ToString::to_string).collect();
+    let rest = if pids.len() > MOST { format!(" and {} more", pids.len() - MOST) } else { String::new() };
+    format!("{} {}{rest}", if pids.len() == 1 { "process" } else { "processes" }, words.join(", "))
+}

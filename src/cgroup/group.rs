@@ -1,0 +1,274 @@
+//! [`Cgroup`]: a container's cgroups in all hierarchies, as one thing.
+
+use std::cell::OnceCell;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+
+use super::{CgroupPlan, control, v1, v2};
+use crate::error::{Context, Error, Kind, Result};
+use crate::host::cgroups::{ContainerCgroup, ContainerCgroups, Version};
+
+/// How long killed processes are given to be gone, and running ones to be frozen.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A container's cgroups. Dropping it changes nothing.
+#[derive(Debug)]
+pub struct Cgroup {
+    cgroups: ContainerCgroups,
+    /// The directory on version 2, opened when it is first wanted.
+    v2_dir: OnceCell<OwnedFd>,
+}
+
+/// The way into the version 1 hierarchies for a process that is about to be made.
+///
+/// It is opened before `clone3`, and the child calls [`Entrance::enter`] first thing, while it has one thread.
+#[derive(Debug)]
+pub struct Entrance {
+    tasks: Vec<(PathBuf, OwnedFd)>,
+}
+
+impl Entrance {
+    /// Moves the calling thread into all of the container's version 1 cgroups: one `write` each.
+    ///
+    /// # Errors
+    /// The kernel refuses, such as `ENOSPC` for a cpuset without CPUs.
+    pub fn enter(&self) -> Result<()> {
+        self.tasks.iter().try_for_each(|(dir, fd)| control::write_open(fd, dir, "tasks", "0"))
+    }
+}
+
+impl Cgroup {
+    /// Makes everything of `plan`, and on failure unmakes what it made.
+    ///
+    /// # Errors
+    /// `Kind::State` if the cgroup is there and has processes in it or is frozen; else what the system said, with the file and
+    /// the value.
+    pub fn create(plan: &CgroupPlan) -> Result<Self> {
+        let cgroup = Self { cgroups: plan.cgroups(), v2_dir: OnceCell::new() };
+        let mut made = Vec::with_capacity(plan.groups.len());
+        let done = plan.groups.iter().try_for_each(|group| match group.cgroup.hierarchy.version {
+            Version::V1 => v1::create(group, &mut made),
+            Version::V2 => v2::create(group, &mut made).map(|fd| drop(cgroup.v2_dir.set(fd))),
+        });
+        if let Err(error) = done {
+            control::unmake(&made);
+            return Err(error);
+        }
+        Ok(cgroup)
+    }
+
+    /// The cgroups that [`Cgroup::create`] made earlier. Nothing is looked at: what is not there any more is empty, and is
+    /// removed.
+    pub fn open(cgroups: &ContainerCgroups) -> Self {
+        Self { cgroups: cgroups.clone(), v2_dir: OnceCell::new() }
+    }
+
+    /// Where the cgroups are.
+    pub fn cgroups(&self) -> &ContainerCgroups {
+        &self.cgroups
+    }
+
+    /// The version 2 directory, for `clone3` with `CLONE_INTO_CGROUP`; none on a legacy host.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn birth_fd(&self) -> Result<Option<BorrowedFd<'_>>> {
+        let Some(v2) = self.of(Version::V2).next() else { return Ok(None) };
+        if self.v2_dir.get().is_none() {
+            let dir = v2.dir();
+            let fd = v2::open_dir(&dir).context(|| format!("open control group {dir:?}"))?;
+            let _ = self.v2_dir.set(fd);
+        }
+        Ok(self.v2_dir.get().map(AsFd::as_fd))
+    }
+
+    /// Opens the way into the version 1 hierarchies, for a child that `clone3` puts into version 2. On a unified host
+    /// this is nothing.
+    ///
+    /// # Errors
+    /// A cgroup is not there.
+    pub fn entrance(&self) -> Result<Entrance> {
+        let tasks = self.of(Version::V1).map(|cgroup| {
+            let dir = cgroup.dir();
+            let fd = control::open_file(None, &dir, "tasks").context(|| format!("open {:?}", dir.join("tasks")))?;
+            Ok((dir, fd))
+        });
+        Ok(Entrance { tasks: tasks.collect::<Result<_>>()? })
+    }
+
+    /// Puts process `pid` into the version 1 hierarchies. It takes some ten milliseconds on a machine at rest, which
+    /// [`Cgroup::entrance`] does not.
+    ///
+    /// # Errors
+    /// `ESRCH` if the process is gone, or what else the kernel says.
+    pub fn join(&self, pid: i32) -> Result<()> {
+        self.join_those(Some(Version::V1), pid)
+    }
+
+    /// Puts process `pid` into all hierarchies, for one that was not born in version 2's.
+    ///
+    /// # Errors
+    /// As [`Cgroup::join`].
+    pub fn join_all(&self, pid: i32) -> Result<()> {
+        self.join_those(None, pid)
+    }
+
+    fn join_those(&self, version: Option<Version>, pid: i32) -> Result<()> {
+        let wanted = |cgroup: &&ContainerCgroup| version.is_none_or(|version| cgroup.hierarchy.version == version);
+        let pid = pid.to_string();
+        self.cgroups.0.iter().filter(wanted).try_for_each(|cgroup| control::write(&cgroup.dir(), "cgroup.procs", &pid))
+    }
+
+    fn of(&self, version: Version) -> impl Iterator<Item = &ContainerCgroup> {
+        self.cgroups.0.iter().filter(move |cgroup| cgroup.hierarchy.version == version)
+    }
+
+    /// The hierarchy that is asked about processes: version 2, else the freezer's, else any.
+    fn main(&self) -> Option<&ContainerCgroup> {
+        let freezer = || self.cgroups.0.iter().find(|cgroup| cgroup.hierarchy.has("freezer"));
+        self.of(Version::V2).next().or_else(freezer).or(self.cgroups.0.first())
+    }
+
+    /// The processes of the container, as procrt's PID namespace numbers them; also those of cgroups that it made inside.
+    ///
+    /// # Errors
+    /// A cgroup that is there cannot be read.
+    pub fn pids(&self) -> Result<Vec<i32>> {
+        self.main().map_or(Ok(Vec::new()), |cgroup| control::pids(&cgroup.dir()))
+    }
+
+    /// Whether no process is left.
+    ///
+    /// # Errors
+    /// A cgroup that is there cannot be read.
+    pub fn is_empty(&self) -> Result<bool> {
+        match self.main() {
+            Some(v2) if v2.hierarchy.version == Version::V2 => v2::wait_until_empty(&v2.dir(), Duration::ZERO),
+            _ => Ok(self.pids()?.is_empty()),
+        }
+    }
+
+    /// Sends `signal` to every process of the container. For `SIGKILL` version 2 has a file; else, and for other
+    /// signals, the container is frozen meanwhile, so that no process is forked past the signal.
+    ///
+    /// A container that was frozen before stays so, unless it is killed.
+    ///
+    /// # Errors
+    /// The container cannot be frozen, or a process cannot be signalled.
+    pub fn kill(&self, signal: i32) -> Result<()> {
+        if let (libc::SIGKILL, Some(v2)) = (signal, self.of(Version::V2).next()) {
+            return v2::kill(&v2.dir());
+        }
+        if self.pids()?.is_empty() {
+            return Ok(());
+        }
+        let was_frozen = self.is_frozen()?;
+        if !was_frozen {
+            self.freeze()?;
+        }
+        let sent = self.pids().and_then(|pids| pids.into_iter().try_for_each(|pid| send(pid, signal)));
+        if !was_frozen || signal == libc::SIGKILL {
+            self.thaw()?;
+        }
+        sent
+    }
+
+    /// Stops every process where it is, and waits until all are.
+    ///
+    /// # Errors
+    /// A process could not be frozen in two seconds: then all run again. `Kind::Unsupported` on a legacy host without the
+    /// freezer.
+    pub fn freeze(&self) -> Result<()> {
+        self.set_frozen(true)
+    }
+
+    /// Lets every process go on.
+    ///
+    /// # Errors
+    /// As [`Cgroup::freeze`].
+    pub fn thaw(&self) -> Result<()> {
+        self.set_frozen(false)
+    }
+
+    fn set_frozen(&self, frozen: bool) -> Result<()> {
+        match self.main() {
+            Some(cgroup) if cgroup.hierarchy.version == Version::V2 => v2::freeze(&cgroup.dir(), frozen, PATIENCE),
+            Some(cgroup) if cgroup.hierarchy.has("freezer") => v1::freeze(&cgroup.dir(), frozen, PATIENCE),
+            _ => Err(Error::unsupported(
+                "freeze: no control group hierarchy of this machine has the \"freezer\" controller",
+            )),
+        }
+    }
+
+    /// Whether all processes are frozen; not if the cgroup is not there.
+    ///
+    /// # Errors
+    /// Its state cannot be read.
+    pub fn is_frozen(&self) -> Result<bool> {
+        let answer = match self.main() {
+            Some(cgroup) if cgroup.hierarchy.version == Version::V2 => v2::is_frozen(&cgroup.dir()),
+            Some(cgroup) if cgroup.hierarchy.has("freezer") => v1::is_frozen(&cgroup.dir()),
+            _ => Ok(false),
+        };
+        match answer {
+            Err(error) if matches!(error.errno().map(Errno::from_raw), Some(Errno::ENOENT | Errno::ENODEV)) => {
+                Ok(false)
+            }
+            answer => answer,
+        }
+    }
+
+    /// Removes the container's cgroups and those inside them. It kills nobody, but gives processes that were killed two
+    /// seconds to be gone. Cgroups that are not there are removed.
+    ///
+    /// # Errors
+    /// `Kind::State` if processes are left, which it names; what else could be removed is.
+    pub fn remove(&self) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        let mut result = Ok(());
+        // Version 2 is first, and can be waited for: when it is empty, the others are, and go at once.
+        for cgroup in &self.cgroups.0 {
+            let removed = remove_one(cgroup, end);
+            if result.is_ok() {
+                result = removed;
+            }
+        }
+        result
+    }
+}
+
+fn remove_one(cgroup: &ContainerCgroup, end: Instant) -> Result<()> {
+    let dir = cgroup.dir();
+    let mut pause = Duration::from_micros(50);
+    loop {
+        match control::remove_tree(&dir) {
+            Ok(()) => return Ok(()),
+            Err(Errno::EBUSY) => {}
+            Err(errno) => return Err(errno).context(|| format!("remove control group {dir:?}")),
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        if cgroup.hierarchy.version == Version::V1 || v2::wait_until_empty(&dir, left)? {
+            // Version 1 tells nobody. On version 2 an empty cgroup that is busy is one whose children are being made.
+            std::thread::sleep(pause.min(left));
+            pause = (pause * 2).min(Duration::from_millis(10));
+        }
+    }
+    let pids = control::pids(&dir)?;
+    let who = if pids.is_empty() { "something".to_owned() } else { control::name_pids(&pids) };
+    Err(Error::new(Kind::State, format!("remove control group {dir:?}: it is kept busy by {who}")))
+}
+
+fn send(pid: i32, signal: i32) -> Result<()> {
+    let done = nix::sys::signal::Signal::try_from(signal)
+        .and_then(|signal| nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal));
+    match done {
+        Err(Errno::ESRCH) => Ok(()),
+        done => done.context(|| format!("send signal {signal} to process {pid}")),
+    }
+}

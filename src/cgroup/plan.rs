@@ -1,0 +1,156 @@
+//! Spec → [`CgroupPlan`]: where the container's cgroups are, and what goes into which.
+
+use std::path::{Component, Path, PathBuf};
+
+use oci_spec::runtime::{LinuxResources, Spec};
+
+use super::devices::DevicePolicy;
+use super::resources::Resources;
+use super::{CgroupPlan, FileWrite, GroupPlan, device_program};
+use crate::error::Faults;
+use crate::host::cgroups::{ContainerCgroup, Hierarchies, Hierarchy, Layout, Version};
+
+/// The cgroup below which a container's is, if the configuration names none.
+const DEFAULT_PARENT: &str = "/procrt";
+
+/// Whether [`plan`] needs [`Hierarchies::with_own_paths`] for this configuration: a relative `linux.cgroupsPath` is
+/// below procrt's own cgroup.
+pub fn needs_own_paths(spec: &Spec) -> bool {
+    configured_path(spec).is_some_and(Path::is_relative)
+}
+
+/// Decides a container's control groups.
+///
+/// `linux.cgroupsPath` (config-linux.md, "Control groups") is from the hierarchies' roots if absolute; if relative, it is
+/// below procrt's own cgroup, or on a unified host below that one's parent, which has no processes of its own; without
+/// it, the cgroup is `/procrt/ID`. A value of zero or an empty list among the resources means that nothing is asked for.
+pub fn plan(spec: &Spec, id: &str, hierarchies: &Hierarchies, faults: &mut Faults) -> CgroupPlan {
+    let location = location(spec, id, faults);
+    let mut groups = Vec::with_capacity(hierarchies.list.len());
+    for hierarchy in &hierarchies.list {
+        let path = if location.is_absolute() {
+            location.clone()
+        } else {
+            let Some(base) = own_base(hierarchy, hierarchies.layout) else {
+                faults.unsupported(
+                    "linux.cgroupsPath",
+                    format_args!("{location:?} is relative, and procrt's own control group is not known"),
+                );
+                break;
+            };
+            base.join(&location)
+        };
+        let cgroup = ContainerCgroup { hierarchy: hierarchy.clone(), path };
+        let group =
+            GroupPlan { cgroup, controllers: Vec::new(), writes: Vec::new(), usage_check: None, device_program: None };
+        // Version 2 goes first: when it is empty of processes, so are the others.
+        let at = if hierarchy.version == Version::V2 { 0 } else { groups.len() };
+        groups.insert(at, group);
+    }
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    let rules = resources.and_then(|r| r.devices().as_deref()).unwrap_or_default();
+    let mut plan = CgroupPlan { groups, devices: DevicePolicy::new(rules, faults) };
+    if plan.groups.is_empty() && faults.is_empty() {
+        faults.unsupported("linux.cgroupsPath", "no control group hierarchy is mounted at or below /sys/fs/cgroup");
+        return plan;
+    }
+    add_devices(&mut plan, faults);
+    if let Some(resources) = resources {
+        refuse_unsupported(resources, faults);
+        let mut sink = Resources { groups: &mut plan.groups, faults };
+        sink.memory(resources.memory().as_ref());
+        sink.cpu(resources.cpu().as_ref());
+        sink.cpuset(resources.cpu().as_ref());
+        sink.pids(resources.pids().as_ref());
+    }
+    plan
+}
+
+fn configured_path(spec: &Spec) -> Option<&Path> {
+    spec.linux().as_ref()?.cgroups_path().as_deref().filter(|path| !path.as_os_str().is_empty())
+}
+
+/// The cgroup's path: absolute, or relative to procrt's own; checked, and without `.` and doubled slashes.
+fn location(spec: &Spec, id: &str, faults: &mut Faults) -> PathBuf {
+    let Some(path) = configured_path(spec) else { return Path::new(DEFAULT_PARENT).join(id) };
+    let mut refuse = |why: &str| faults.add("linux.cgroupsPath", format_args!("{path:?} {why}"));
+    let text = path.to_string_lossy();
+    if path.is_relative() && text.matches(':').count() == 2 {
+        refuse("is systemd's form, slice:prefix:name, which is not for control groups that procrt makes itself");
+    }
+    if text.contains(['\0', '\n']) {
+        refuse("has a zero byte or a line break in it");
+    }
+    if path.components().any(|part| part == Component::ParentDir) {
+        refuse("has \"..\" in it");
+    }
+    let location: PathBuf = path.components().filter(|part| *part != Component::CurDir).collect();
+    if location.file_name().is_none() {
+        refuse("is the root control group, which is no container's");
+    }
+    location
+}
+
+/// What a relative path is below, in one hierarchy.
+fn own_base(hierarchy: &Hierarchy, layout: Layout) -> Option<&Path> {
+    let own = hierarchy.own_path.as_deref()?;
+    Some(if layout == Layout::Unified { own.parent().unwrap_or(own) } else { own })
+}
+
+/// The device policy: version 1's files where that hierarchy is mounted, else a program on version 2.
+fn add_devices(plan: &mut CgroupPlan, faults: &mut Faults) {
+    const PATH: &str = "linux.resources.devices";
+    let v1 = plan.groups.iter().position(|group| group.cgroup.hierarchy.has("devices"));
+    let v2 = plan.groups.iter().position(|group| group.cgroup.hierarchy.version == Version::V2);
+    if let Some(group) = v1.map(|at| &mut plan.groups[at]) {
+        let exceptions = match plan.devices.exceptions() {
+            Ok(exceptions) => exceptions,
+            Err((wide, hole)) => {
+                faults.unsupported(
+                    PATH,
+                    format_args!("control groups of version 1 cannot take \"{hole}\" out of \"{wide}\""),
+                );
+                return;
+            }
+        };
+        let (reset, except) =
+            if plan.devices.allow { ("devices.allow", "devices.deny") } else { ("devices.deny", "devices.allow") };
+        let write = |file, value| FileWrite { file, value, missing_ok: false };
+        group.writes.push(write(reset, "a".to_owned()));
+        group.writes.extend(exceptions.iter().map(|rule| write(except, rule.to_string())));
+    } else if plan.devices.allows_all() {
+        // Version 2 allows whatever no program refuses.
+    } else if let Some(at) = v2 {
+        plan.groups[at].device_program = Some(device_program::build(&plan.devices));
+    } else {
+        faults.unsupported(PATH, "no control group hierarchy of this machine can hold devices back");
+    }
+}
+
+/// What this version cannot do, if it is asked for; engines send the fields with zeroes and empty lists in any case.
+fn refuse_unsupported(resources: &LinuxResources, faults: &mut Faults) {
+    fn some<T>(list: Option<&Vec<T>>) -> bool {
+        list.is_some_and(|list| !list.is_empty())
+    }
+    let mut refuse = |field: &str, asked: bool| {
+        if asked {
+            faults.unsupported(format!("linux.resources.{field}"), "not supported by this version");
+        }
+    };
+    if let Some(io) = resources.block_io() {
+        refuse("blockIO.weight", io.weight().unwrap_or(0) != 0);
+        refuse("blockIO.leafWeight", io.leaf_weight().unwrap_or(0) != 0);
+        refuse("blockIO.weightDevice", some(io.weight_device().as_ref()));
+        refuse("blockIO.throttleReadBpsDevice", some(io.throttle_read_bps_device().as_ref()));
+        refuse("blockIO.throttleWriteBpsDevice", some(io.throttle_write_bps_device().as_ref()));
+        refuse("blockIO.throttleReadIOPSDevice", some(io.throttle_read_iops_device().as_ref()));
+        refuse("blockIO.throttleWriteIOPSDevice", some(io.throttle_write_iops_device().as_ref()));
+    }
+    refuse("hugepageLimits", some(resources.hugepage_limits().as_ref()));
+    if let Some(network) = resources.network() {
+        refuse("network.classID", network.class_id().unwrap_or(0) != 0);
+        refuse("network.priorities", some(network.priorities().as_ref()));
+    }
+    refuse("rdma", resources.rdma().as_ref().is_some_and(|map| !map.is_empty()));
+    refuse("unified", resources.unified().as_ref().is_some_and(|map| !map.is_empty()));
+}

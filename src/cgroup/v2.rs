@@ -1,0 +1,125 @@
+//! cgroup2 (Documentation/admin-guide/cgroup-v2.rst), by its files and nothing else.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::Mode;
+use nix::sys::uio::pread;
+
+use super::{GroupPlan, control};
+use crate::error::{Context, Error, Kind, Result};
+use crate::sys::bpf;
+
+/// Makes one container's cgroup, and answers its directory's descriptor. What is made goes to `made`, also on failure.
+///
+/// Controllers are handed down the tree only when a file is found missing: all but the first container find them there.
+pub(super) fn create(plan: &GroupPlan, made: &mut Vec<PathBuf>) -> Result<OwnedFd> {
+    let dir = plan.cgroup.dir();
+    if control::make(&plan.cgroup, made, |_| Ok(()))? {
+        control::refuse_used(&dir, plan)?;
+        if is_frozen(&dir)? {
+            return Err(Error::new(Kind::State, format!("control group {dir:?} is frozen")));
+        }
+    }
+    let fd = open_dir(&dir).context(|| format!("open control group {dir:?}"))?;
+    let mut handed_down = plan.controllers.is_empty();
+    control::write_all(Some(fd.as_fd()), &dir, &plan.writes, || {
+        if handed_down {
+            return Ok(false);
+        }
+        handed_down = true;
+        hand_down(plan).map(|()| true)
+    })?;
+    if let Some(program) = &plan.device_program {
+        let program = bpf::load_device_program(program).context(|| "load the device program")?;
+        bpf::attach_device_program(fd.as_fd(), program.as_fd())
+            .context(|| format!("attach the device program to {dir:?}"))?;
+    }
+    Ok(fd)
+}
+
+/// A cgroup's directory, as `clone3` and bpf(2) take it.
+pub(super) fn open_dir(dir: &Path) -> nix::Result<OwnedFd> {
+    open(dir, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+/// Enables a plan's controllers in every ancestor, from the root down.
+fn hand_down(plan: &GroupPlan) -> Result<()> {
+    let words: Vec<String> = plan.controllers.iter().map(|name| format!("+{name}")).collect();
+    let value = words.join(" ");
+    for dir in control::ancestors(&plan.cgroup) {
+        control::write(&dir, "cgroup.subtree_control", &value).map_err(|error| {
+            let why = match error.errno().map(Errno::from_raw) {
+                Some(Errno::EBUSY) => "it has processes of its own, which version 2 forbids",
+                Some(Errno::EOPNOTSUPP) => "it, or one above it, is threaded",
+                Some(Errno::ENOENT) => "it does not have them itself",
+                _ => return error,
+            };
+            error.context(format!("hand controllers down from {dir:?} ({why})"))
+        })?;
+    }
+    Ok(())
+}
+
+/// Kills every process of the subtree, also those that are being forked.
+pub(super) fn kill(dir: &Path) -> Result<()> {
+    match control::write(dir, "cgroup.kill", "1") {
+        Err(error) if is_gone(&error) => Ok(()),
+        done => done,
+    }
+}
+
+/// Freezes the subtree and waits until it is frozen, or thaws it.
+pub(super) fn freeze(dir: &Path, frozen: bool, limit: Duration) -> Result<()> {
+    control::write(dir, "cgroup.freeze", if frozen { "1" } else { "0" })?;
+    if !frozen || wait_for(dir, "frozen 1", limit)? {
+        return Ok(());
+    }
+    control::write(dir, "cgroup.freeze", "0")?;
+    Err(Error::system(format!("freeze {dir:?}: not done after {} ms", limit.as_millis())))
+}
+
+/// Whether the whole subtree is frozen.
+pub(super) fn is_frozen(dir: &Path) -> Result<bool> {
+    wait_for(dir, "frozen 1", Duration::ZERO)
+}
+
+/// Waits until no process is left in the subtree; answers whether that came true.
+pub(super) fn wait_until_empty(dir: &Path, limit: Duration) -> Result<bool> {
+    match wait_for(dir, "populated 0", limit) {
+        Err(error) if is_gone(&error) => Ok(true),
+        answer => answer,
+    }
+}
+
+fn is_gone(error: &Error) -> bool {
+    matches!(error.errno().map(Errno::from_raw), Some(Errno::ENOENT | Errno::ENODEV))
+}
+
+/// Waits by poll(2) until `cgroup.events` has the line `wanted`; answers whether it came within `limit`.
+fn wait_for(dir: &Path, wanted: &str, limit: Duration) -> Result<bool> {
+    let path = dir.join("cgroup.events");
+    let file = File::open(&path).context(|| format!("open {path:?}"))?;
+    let end = Instant::now() + limit;
+    loop {
+        let mut buffer = [0; 256];
+        let count = pread(&file, &mut buffer, 0).context(|| format!("read {path:?}"))?;
+        if buffer[..count].split(|byte| *byte == b'\n').any(|line| line == wanted.as_bytes()) {
+            return Ok(true);
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(false);
+        }
+        let timeout = PollTimeout::try_from(left.as_millis().max(1)).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(file.as_fd(), PollFlags::POLLPRI)], timeout) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno).context(|| format!("poll {path:?}")),
+        }
+    }
+}
