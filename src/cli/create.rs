@@ -88,6 +88,7 @@ impl Options {
 
 impl Run for Args {
     const NAME: &'static str = "create";
+    const MAKES_PROCESSES: bool = true;
 
     fn run(self, global: &Global) -> Result<i32> {
         container::create(&global.store()?, &self.options.resolve(global)?)?;

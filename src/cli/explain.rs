@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::Run;
+use super::global::Global;
+use crate::container;
 use crate::error::Result;
 
 /// Print what a bundle's container would be, step by step
@@ -24,6 +27,18 @@ pub struct Args {
     /// Print the plan as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+impl Run for Args {
+    const NAME: &'static str = "explain";
+
+    fn run(self, _: &Global) -> Result<i32> {
+        let plan = container::plan::explain(&self.bundle)?;
+        let steps: Vec<Step> =
+            plan.steps().into_iter().map(|(title, lines)| Step { title: title.to_owned(), lines }).collect();
+        print(&self, &plan, &steps)?;
+        Ok(0)
+    }
 }
 
 /// One step of a plan, for people.

@@ -43,6 +43,9 @@ trait Run: clap::Args {
     /// Another name for it.
     const ALIAS: Option<&'static str> = None;
 
+    /// Whether it makes processes of a container, for which procrt's own program file must be out of reach.
+    const MAKES_PROCESSES: bool = false;
+
     /// Does it; answers the exit status.
     fn run(self, global: &Global) -> Result<i32>;
 }
@@ -51,12 +54,19 @@ trait Run: clap::Args {
 struct Entry {
     name: &'static str,
     alias: Option<&'static str>,
+    makes_processes: bool,
     command: fn() -> clap::Command,
     run: fn(&ArgMatches, &Global) -> Result<i32>,
 }
 
 const fn entry<C: Run>() -> Entry {
-    Entry { name: C::NAME, alias: C::ALIAS, command: describe::<C>, run: parse_and_run::<C> }
+    Entry {
+        name: C::NAME,
+        alias: C::ALIAS,
+        makes_processes: C::MAKES_PROCESSES,
+        command: describe::<C>,
+        run: parse_and_run::<C>,
+    }
 }
 
 fn describe<C: Run>() -> clap::Command {
@@ -82,7 +92,7 @@ static COMMANDS: [(&str, &[Entry]); 3] = [
         ],
     ),
     ("Containers that are there", &[entry::<state::Args>(), entry::<list::Args>()]),
-    ("Bundles, and procrt itself", &[entry::<spec::Args>(), entry::<features::Args>()]),
+    ("Bundles, and procrt itself", &[entry::<spec::Args>(), entry::<explain::Args>(), entry::<features::Args>()]),
 ];
 
 fn find(name: &str) -> Option<&'static Entry> {
@@ -124,6 +134,9 @@ fn dispatch(args: &[OsString]) -> Result<i32> {
     let Some(entry) = name.to_str().and_then(find) else {
         return Err(Error::config(format!("there is no command {name:?} (see {PROGRAM} --help)")));
     };
+    if entry.makes_processes {
+        crate::container::own_binary::seal()?;
+    }
     let command = (entry.command)().no_binary_name(true).bin_name(format!("{PROGRAM} {}", entry.name));
     let rest = goflags::of_command(&command, rest)?;
     match command.try_get_matches_from(rest) {

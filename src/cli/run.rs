@@ -35,6 +35,7 @@ pub struct Args {
 
 impl Run for Args {
     const NAME: &'static str = "run";
+    const MAKES_PROCESSES: bool = true;
 
     fn run(self, global: &Global) -> Result<i32> {
         let run = RunOptions { detach: self.detach, keep: self.keep, subreaper: !self.no_subreaper };

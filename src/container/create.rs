@@ -21,7 +21,8 @@ use crate::init::{self, Channel, Gate, Handles, Message};
 use crate::namespaces::{self, Namespace};
 use crate::rootfs::Sources;
 use crate::sys::process::pidfd_send_signal;
-use crate::terminal::{self, Signals};
+use crate::terminal::signals::Signals;
+use crate::terminal;
 
 /// How the container is to be started.
 #[derive(Debug)]
@@ -78,6 +79,7 @@ impl Unfinished {
 pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Result<Created> {
     // 1. Decide, and open what the container is made of: what is wrong is found before anything is made.
     let (bundle, plan) = plan::plan(options)?;
+    check_console(&plan, options, &start)?;
     let joined = namespaces::Handles::open(&plan.init.namespaces)?;
     let console = options.console_socket.as_deref().map(terminal::console::connect).transpose()?;
     let pidfd_socket = options.pidfd_socket.as_deref().map(terminal::console::connect).transpose()?;
@@ -111,6 +113,21 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
     }
 }
 
+/// A terminal needs somebody at its other end: whoever listens on the socket, or this process in the foreground.
+fn check_console(plan: &Plan, options: &CreateOptions, start: &Start) -> Result<()> {
+    let foreground = matches!(start, Start::Now(Some(_)));
+    match (&options.console_socket, plan.init.terminal.is_some()) {
+        (None, true) if !foreground => {
+            Err(Error::config("process.terminal: true needs --console-socket for a container that is not in the foreground"))
+        }
+        (Some(_), false) => Err(Error::config("--console-socket: process.terminal is false, so there is no terminal to send")),
+        (Some(_), true) if foreground => {
+            Err(Error::config("--console-socket: a container in the foreground has procrt's own terminal (--detach)"))
+        }
+        _ => Ok(()),
+    }
+}
+
 type Inputs = (namespaces::Handles, Option<OwnedFd>, Option<Sources>);
 type Made = (Channel, Option<OwnedFd>, Option<Signals>);
 
@@ -133,17 +150,15 @@ fn make(
     };
     let (ours, theirs) = Channel::pair()?;
     let state = unfinished.record.oci_state();
-    let handles = Handles { channel: theirs, joined, sources, gate, state: state.clone() };
-    let (pid, pidfd, channel) = init::clone_first_process(&plan.init, handles, signals.as_ref(), ours, cgroup.birth_fd())?;
+    let entrance = cgroup.entrance()?;
+    let handles = Handles { channel: theirs, entrance, joined, sources, gate, state: state.clone() };
+    let (pid, pidfd, channel) = init::clone_first_process(&plan.init, handles, signals.as_ref(), ours, cgroup.birth_fd()?)?;
     unfinished.process = Some((pid, pidfd));
 
     // 5. What only the host's side can do for it.
     let proc = procfs::handle()?;
     if plan.init.namespaces.makes(Namespace::User) {
         namespaces::write_id_mappings(&plan.init.namespaces, pid, proc.as_fd())?;
-    }
-    cgroup.join(pid)?;
-    if plan.init.waits {
         // A child that is gone already has left its reason on the channel.
         let _ = channel.send(&Message::Go);
     }

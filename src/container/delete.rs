@@ -65,7 +65,7 @@ fn end_processes(record: Option<&Record>) -> Result<()> {
     let Some(record) = record else {
         return Ok(());
     };
-    let cgroup = Cgroup::open(&record.cgroups)?;
+    let cgroup = Cgroup::open(&record.cgroups);
     if let Some(pidfd) = record.process.map(ProcessId::open).transpose()?.flatten() {
         match pidfd_send_signal(&pidfd, libc::SIGKILL) {
             Ok(()) | Err(Errno::ESRCH) => {}
@@ -93,7 +93,7 @@ pub(super) fn destroy(entry: &Entry, record: &Record, cgroup: Option<&Cgroup>) -
     let cgroup = match cgroup {
         Some(cgroup) => cgroup,
         None => {
-            opened = Cgroup::open(&record.cgroups)?;
+            opened = Cgroup::open(&record.cgroups);
             &opened
         }
     };

@@ -3,6 +3,7 @@
 mod create;
 mod delete;
 mod kill;
+pub mod own_binary;
 pub mod plan;
 mod record;
 mod start;

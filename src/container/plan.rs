@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::Spec;
 use serde::Serialize;
 
 use super::CreateOptions;
@@ -78,13 +77,11 @@ pub fn decide(bundle: &Bundle, options: &CreateOptions, hierarchies: &Hierarchie
     let seccomp = filter.map(|filter| seccomp::plan(filter, process.no_new_privileges, faults));
     check_ids(&process, &namespaces, faults);
     warn_of_missing_capabilities(&process, &namespaces);
-    let v1 = hierarchies.list.iter().any(|hierarchy| hierarchy.version == Version::V1);
     Some(Plan {
         cgroup,
         init: InitPlan {
             id: options.id.clone(),
             bundle: bundle.dir.clone(),
-            waits: v1 || namespaces.makes(Namespace::User),
             namespaces,
             rootfs,
             terminal,

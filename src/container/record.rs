@@ -105,7 +105,7 @@ impl Record {
         if entry.has_gate() {
             return Ok(Status::Created);
         }
-        Ok(if Cgroup::open(&self.cgroups)?.is_frozen()? { Status::Paused } else { Status::Running })
+        Ok(if Cgroup::open(&self.cgroups).is_frozen()? { Status::Paused } else { Status::Running })
     }
 
     /// The container's state as the specification has it, for hooks; pid and status are the caller's to fill in.

@@ -15,7 +15,8 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::hooks;
 use crate::init::{Message, decode_error};
 use crate::sys::process::pidfd_send_signal;
-use crate::terminal::{self, Signals};
+use crate::terminal::signals::Signals;
+use crate::terminal;
 
 /// Lets a created container's process run.
 ///
@@ -114,7 +115,7 @@ pub fn run(store: &Store, options: &CreateOptions, run: RunOptions) -> Result<i3
     let Some(signals) = signals else {
         return Ok(0);
     };
-    let status = terminal::supervise(&signals, pid, pidfd.as_fd(), master, run.subreaper);
+    let status = terminal::foreground::supervise(&signals, pid, pidfd.as_fd(), master, run.subreaper);
     if run.keep {
         return status;
     }

@@ -15,9 +15,10 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{setdomainname, sethostname, setsid};
+use nix::unistd::{sethostname, setsid};
 use serde::Serialize;
 
+use crate::cgroup::Entrance;
 use crate::error::{Context, Result};
 use crate::hooks::{self, HooksPlan};
 use crate::host::procfs;
@@ -26,7 +27,9 @@ use crate::process::{self, Command, ProcessPlan};
 use crate::rootfs::{Root, RootfsPlan, Sources};
 use crate::seccomp::{self, SeccompPlan};
 use crate::sys;
-use crate::terminal::{Pty, Signals, TerminalPlan};
+use crate::terminal::TerminalPlan;
+use crate::terminal::pty::Pty;
+use crate::terminal::signals::Signals;
 
 pub use channel::{Channel, Message, decode_error};
 pub use gate::Gate;
@@ -58,8 +61,6 @@ pub struct InitPlan {
     pub keep_keyring: bool,
     /// How many descriptors from 3 on it gets.
     pub preserve_fds: u32,
-    /// It waits for the host's side before it does anything that needs its control groups or id maps.
-    pub waits: bool,
 }
 
 /// What the host's side has opened for the container's.
@@ -67,6 +68,8 @@ pub struct InitPlan {
 pub struct Handles {
     /// The channel's end.
     pub channel: Channel,
+    /// The way into the control groups that clone3 does not take it into.
+    pub entrance: Entrance,
     /// Namespaces to join.
     pub joined: namespaces::Handles,
     /// The mounts that the root is made of, where only the host's side may open them.
@@ -80,8 +83,8 @@ pub struct Handles {
 /// Everything from the clone to execve; `signals` are those that the caller holds back. Returns never: a failure is told
 /// to the host's side, and the process ends.
 pub fn run(plan: &InitPlan, handles: Handles, signals: Option<&Signals>) -> ! {
-    let Handles { channel, joined, sources, gate, state } = handles;
-    let prepared = match prepare(plan, &channel, &joined, sources, &state) {
+    let Handles { channel, entrance, joined, sources, gate, state } = handles;
+    let prepared = match prepare(plan, &channel, &entrance, &joined, sources, &state) {
         Ok(prepared) => prepared,
         Err(error) => {
             let _ = channel.send(&Message::Failed(error));
@@ -109,6 +112,7 @@ struct Prepared {
 fn prepare(
     plan: &InitPlan,
     channel: &Channel,
+    entrance: &Entrance,
     joined: &namespaces::Handles,
     sources: Option<Sources>,
     state: &oci_spec::runtime::State,
@@ -118,8 +122,9 @@ fn prepare(
     let proc = procfs::handle()?;
     let pid = if plan.hooks.run_inside() { own_pid(proc.as_fd())? } else { 0 };
 
-    // 2. Its ids are mapped and it is in its control groups before it makes anything.
-    if plan.waits {
+    // 2. It is in its control groups and its ids are mapped before it makes anything.
+    entrance.enter()?;
+    if plan.namespaces.makes(Namespace::User) {
         channel.wait_for_go()?;
     }
     if plan.namespaces.has(Namespace::User) {
@@ -177,7 +182,7 @@ fn prepare(
         sethostname(name).context(|| format!("hostname: set {name:?}"))?;
     }
     if let Some(name) = &plan.namespaces.domainname {
-        setdomainname(name).context(|| format!("domainname: set {name:?}"))?;
+        sys::process::set_domain_name(name).context(|| format!("domainname: set {name:?}"))?;
     }
     namespaces::apply_sysctl(&plan.namespaces, proc.as_fd())?;
 

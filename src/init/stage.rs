@@ -9,7 +9,7 @@ use crate::error::{Context, Error, Result};
 use crate::host::procfs;
 use crate::namespaces::{self, Namespace};
 use crate::sys::process::{Cloned, clone, exit_now};
-use crate::terminal::Signals;
+use crate::terminal::signals::Signals;
 
 /// Makes the container's first process, which carries out `plan` with `handles`; `ours` is the channel's other end, and
 /// `cgroup` the cgroup v2 directory that it is born in. Answers its pid and a pidfd.

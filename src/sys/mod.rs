@@ -4,8 +4,12 @@
 //! borrowed types, and answers `Err(Errno)`; what was being done is for the caller to say.
 
 pub mod bpf;
+pub mod child;
 pub mod mount;
 pub mod process;
+pub mod seccomp;
+pub mod socket;
+pub mod terminal;
 
 use nix::errno::Errno;
 

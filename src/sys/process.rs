@@ -371,3 +371,23 @@ pub fn restore_sigpipe() -> Result<(), Errno> {
     unsafe { nix::sys::signal::signal(nix::sys::signal::Signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl) }?;
     Ok(())
 }
+
+/// Sets the NIS domain name of this process's UTS namespace.
+///
+/// # Errors
+/// As setdomainname(2).
+pub fn set_domain_name(name: &str) -> Result<(), Errno> {
+    // SAFETY: pointer and length are those of one string; the call wants no NUL byte at its end.
+    check(libc::c_long::from(unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) }))?;
+    Ok(())
+}
+
+/// Names this thread, as ps(1) and /proc/PID/comm show it; at most 15 bytes count.
+///
+/// # Errors
+/// As prctl(2).
+pub fn set_name(name: &CStr) -> Result<(), Errno> {
+    // SAFETY: `name` is a C string that outlives the call.
+    check(libc::c_long::from(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) }))?;
+    Ok(())
+}
