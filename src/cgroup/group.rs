@@ -227,11 +227,11 @@ impl Cgroup {
     /// # Errors
     /// `Kind::State` if processes are left, which it names; what else could be removed is.
     pub fn remove(&self) -> Result<()> {
-        let end = Instant::now() + PATIENCE;
+        let mut end = None;
         let mut result = Ok(());
         // Version 2 is first, and can be waited for: when it is empty, the others are, and go at once.
         for cgroup in &self.cgroups.0 {
-            let removed = remove_one(cgroup, end);
+            let removed = remove_one(cgroup, &mut end);
             if result.is_ok() {
                 result = removed;
             }
@@ -240,7 +240,8 @@ impl Cgroup {
     }
 }
 
-fn remove_one(cgroup: &ContainerCgroup, end: Instant) -> Result<()> {
+/// `end` is when patience ends, from the first cgroup on that has to be waited for.
+fn remove_one(cgroup: &ContainerCgroup, end: &mut Option<Instant>) -> Result<()> {
     let dir = cgroup.dir();
     let mut pause = Duration::from_micros(50);
     loop {
@@ -249,7 +250,8 @@ fn remove_one(cgroup: &ContainerCgroup, end: Instant) -> Result<()> {
             Err(Errno::EBUSY) => {}
             Err(errno) => return Err(errno).context(|| format!("remove control group {dir:?}")),
         }
-        let left = end.saturating_duration_since(Instant::now());
+        let now = Instant::now();
+        let left = end.get_or_insert(now + PATIENCE).saturating_duration_since(now);
         if left.is_zero() {
             break;
         }

@@ -255,7 +255,9 @@ fn as_root_cgroups_made_inside_are_killed_and_removed_too() {
     guard.cgroup.kill(libc::SIGKILL).unwrap();
     guard.cgroup.remove().unwrap();
     assert!(guard.dirs().iter().all(|dir| !dir.exists()));
-    children.iter_mut().for_each(|child| drop(child.wait()));
+    for mut child in children {
+        child.wait().unwrap();
+    }
 }
 
 #[test]

@@ -10,6 +10,9 @@
 //! milliseconds on a machine at rest. A cgroup namespace shows the cgroup that its first process was in when
 //! it was made: it has to be unshared after the entrance, not with `clone3`.
 
+// Errors show a path in quotes and with its control characters escaped.
+#![allow(clippy::unnecessary_debug_formatting)]
+
 mod control;
 mod device_program;
 mod devices;

@@ -278,7 +278,7 @@ fn weight(shares: u64) -> u64 {
     if shares >= *SHARES_RANGE.end() {
         return 10_000;
     }
-    let doublings = (shares as f64).log2();
+    let doublings = f64::from(shares as u32).log2();
     let exponent = doublings * (doublings + 125.0) / 612.0 - 7.0 / 34.0;
     10_f64.powf(exponent).ceil() as u64
 }

@@ -3,6 +3,9 @@
 //! A host is *unified* (cgroup2 alone, mounted at `/sys/fs/cgroup`: one `statfs` tells), *hybrid* (version 1 hierarchies
 //! beside a cgroup2 mount) or *legacy* (version 1 alone). Only mounts at or below `/sys/fs/cgroup` count.
 
+// Errors show a path in quotes and with its control characters escaped.
+#![allow(clippy::unnecessary_debug_formatting)]
+
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
