@@ -66,16 +66,12 @@ pub(super) struct Machine {
     pub(super) others: &'static [Abi],
 }
 
-#[cfg(any(test, target_arch = "x86_64"))]
 pub(super) const X86_64: Machine = Machine { native: Abi::X86_64, others: &[Abi::X86, Abi::X32] };
-#[cfg(any(test, target_arch = "aarch64"))]
 pub(super) const AARCH64: Machine = Machine { native: Abi::Aarch64, others: &[Abi::Arm] };
 
 /// The machine this was built for.
-#[cfg(target_arch = "x86_64")]
-pub(super) const MACHINE: Machine = X86_64;
-#[cfg(target_arch = "aarch64")]
-pub(super) const MACHINE: Machine = AARCH64;
+pub(super) const MACHINE: Machine = if cfg!(target_arch = "aarch64") { AARCH64 } else { X86_64 };
+
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 compile_error!("no system call numbers for this architecture: add it to src/seccomp/arch.rs and numbers.rs");
 

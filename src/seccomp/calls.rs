@@ -2,7 +2,7 @@
 
 use oci_spec::runtime::LinuxSyscall;
 
-use super::arch::{Abi, X32_BIT};
+use super::arch::Abi;
 use super::code::MAX_LENGTH;
 use super::numbers::{self, ARM_PRIVATE, Name};
 use super::rules::{Condition, Rule, Rules, Test, strictness};
@@ -47,7 +47,7 @@ pub(super) struct RuleSet {
 }
 
 impl Calls {
-    /// The calls of `abi` that `syscalls` names, with their decisions. `named` is set for each name that there is a call for.
+    /// The calls of `abi` that `syscalls` names, with their decisions. `found` is set for each name that there is a call for.
     ///
     /// Where several rules are about one call, a rule without conditions decides it alone, wherever it stands, and the
     /// first of several. Otherwise the first rule in the profile whose conditions hold decides. libseccomp does the same
@@ -59,24 +59,24 @@ impl Calls {
         syscalls: &[LinuxSyscall],
         rules: &Rules,
         set: &mut RuleSet,
-        named: &mut [bool],
+        found: &mut [bool],
         faults: &mut Faults,
     ) -> Self {
         let mut last = None;
         // Number above, rule below: sorted, a call's rules are together and in the profile's order.
-        let mut keys: Vec<u64> = Vec::with_capacity(named.len() + 16);
-        let mut names = named.iter_mut();
+        let mut keys: Vec<u64> = Vec::with_capacity(found.len() + 16);
+        let mut names = found.iter_mut();
         for (syscall, entry) in syscalls.iter().zip(&rules.entries) {
-            for (name, named) in syscall.names().iter().zip(&mut names) {
+            for (name, found) in syscall.names().iter().zip(&mut names) {
                 if let Some(number) = numbers::number(abi, Name::new(name)) {
-                    *named = true;
+                    *found = true;
                     if abi != Abi::Arm || number < ARM_PRIVATE {
                         last = last.max(Some(number));
                     }
                     keys.extend(entry.clone().map(|rule| u64::from(number) << 32 | rule as u64));
                 }
                 if let Some((multiplexer, kind)) = numbers::multiplexed(abi, name) {
-                    *named = true;
+                    *found = true;
                     for rule in entry.clone() {
                         let Some(through) = set.through(rule, multiplexer.mask(), kind) else { continue };
                         keys.push(u64::from(multiplexer.number()) << 32 | through as u64);
@@ -121,7 +121,7 @@ impl Calls {
     /// the last call that the profile names, and `newer` past it.
     pub(super) fn runs(&self, first: u32, end: Option<u32>, default: u32, newer: u32, runs: &mut Vec<Run>) {
         let past = self.last.and_then(|last| last.checked_add(1));
-        let mut fill = |runs: &mut Vec<Run>, from: u32, to: Option<u32>| match past {
+        let fill = |runs: &mut Vec<Run>, from: u32, to: Option<u32>| match past {
             Some(past) if to.is_none_or(|to| past < to) => {
                 if from < past {
                     add(runs, from, Decision::Answer(default));
@@ -142,9 +142,6 @@ impl Calls {
             fill(runs, from, end);
         }
     }
-
-    /// The space of numbers below that of x32.
-    pub(super) const NATIVE_END: Option<u32> = Some(X32_BIT);
 }
 
 /// Appends a run, or lengthens the last one.
@@ -156,7 +153,7 @@ pub(super) fn add(runs: &mut Vec<Run>, first: u32, decision: Decision) {
 
 impl RuleSet {
     pub(super) fn new(rules: &Rules) -> Self {
-        Self { default: rules.default, all: rules.rules.clone(), own: rules.rules.len(), contradictions: Vec::new() }
+        Self { default: rules.default, all: rules.all.clone(), own: rules.all.len(), contradictions: Vec::new() }
     }
 
     /// The rule that does for a call reached through another what rule `of` does for the call itself.

@@ -40,7 +40,7 @@ pub struct SeccompPlan {
     pub architectures: Vec<&'static str>,
     /// How many rules decide something.
     pub rules: usize,
-    /// How many calls of the machine's own architecture they decide.
+    /// How many calls they decide on the machine's own architecture.
     pub calls: usize,
     /// How many of the profile's names are of no call in any of these architectures.
     pub unknown_names: usize,
@@ -56,22 +56,25 @@ fn instructions<S: Serializer>(program: &[sock_filter], serializer: S) -> Result
 impl SeccompPlan {
     /// What the filter does, in a few short lines for a person.
     pub fn describe(&self) -> Vec<String> {
-        let mut decides = format!("{} by default", words(self.default_answer));
+        let mut decides = vec![format!("{} by default", words(self.default_answer))];
         if self.newer_answer != self.default_answer {
-            decides += &format!(", {} for calls newer than the profile", words(self.newer_answer));
+            decides.push(format!("{} for calls newer than the profile", words(self.newer_answer)));
         }
-        decides += &format!("; {} rules decide {} calls of {}", self.rules, self.calls, self.architectures[0]);
+        let architectures = self.architectures.join(", ");
+        let mut rules = vec![format!("{} calls decided by {} rules, on {architectures}", self.calls, self.rules)];
         if self.unknown_names > 0 {
-            decides += &format!("; {} names mean nothing here", self.unknown_names);
+            rules.push(format!("{} names unknown there", self.unknown_names));
         }
-        let architectures =
-            format!("{}; a call made in another way kills the process", self.architectures.join(", "));
         let when = if self.early { "before privileges are dropped" } else { "last, before the program starts" };
-        let mut installed = format!("{} instructions, installed {when}", self.program.len());
+        let mut installed = vec![format!("{} instructions, installed {when}", self.program.len())];
         if self.flags != 0 {
-            installed += &format!(", with flags {:#x}", self.flags);
+            installed.push(format!("with flags {:#x}", self.flags));
         }
-        vec![decides, architectures, installed]
+        vec![
+            decides.join(", "),
+            rules.join(", ") + "; a call made in any other way kills the process",
+            installed.join(", "),
+        ]
     }
 }
 

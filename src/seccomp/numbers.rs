@@ -268,7 +268,7 @@ mod tests {
         assert_eq!(of(Abi::X86, "ipc"), Some(117));
         assert_eq!(of(Abi::X86_64, "socketcall"), None);
         assert_eq!(of(Abi::X32, "read"), Some(X32_BIT));
-        assert_eq!(of(Abi::X32, "execve"), Some(X32_BIT | 520));
+        assert_eq!(of(Abi::X32, "execve"), Some(X32_BIT + 520));
         assert_eq!(of(Abi::X32, "uselib"), None);
         assert_eq!(of(Abi::Aarch64, "openat"), Some(56));
         assert_eq!(of(Abi::Aarch64, "newfstatat"), Some(79));

@@ -1,6 +1,6 @@
 //! `linux.seccomp` to one classic BPF program.
 
-use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction};
+use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSyscall};
 
 use super::arch::{Abi, MACHINE, Machine, X32_BIT};
 use super::calls::{self, Calls, Decision, RuleSet, Run};
@@ -52,15 +52,13 @@ pub(super) fn plan_for(
 
     let syscalls = profile.syscalls().as_deref().unwrap_or_default();
     let abis = machine.select(profile.architectures().as_deref().unwrap_or_default());
-    let mut named = vec![false; syscalls.iter().map(|syscall| syscall.names().len()).sum()];
+    let mut found = vec![false; syscalls.iter().map(|syscall| syscall.names().len()).sum()];
     let mut set = RuleSet::new(&rules);
-    let all: Vec<(Abi, Calls)> = abis
-        .iter()
-        .map(|&abi| (abi, Calls::new(abi, syscalls, &rules, &mut set, &mut named, faults)))
-        .collect();
+    let all: Vec<(Abi, Calls)> =
+        abis.iter().map(|&abi| (abi, Calls::new(abi, syscalls, &rules, &mut set, &mut found, faults))).collect();
     if log::log_enabled!(log::Level::Debug) {
-        let names = syscalls.iter().flat_map(|syscall| syscall.names());
-        for (name, _) in names.zip(&named).filter(|(_, named)| !**named) {
+        let names = syscalls.iter().flat_map(LinuxSyscall::names);
+        for (name, _) in names.zip(&found).filter(|(_, found)| !**found) {
             log::debug!("linux.seccomp.syscalls: no call {name:?} in this filter's architectures: left out");
         }
     }
@@ -80,9 +78,9 @@ pub(super) fn plan_for(
         default_answer: rules.default,
         newer_answer: newer,
         architectures: abis.iter().map(|abi| abi.name()).collect(),
-        rules: rules.rules.len(),
+        rules: rules.all.len(),
         calls: all.first().map_or(0, |(_, calls)| calls.len()),
-        unknown_names: named.iter().filter(|named| !**named).count(),
+        unknown_names: found.iter().filter(|found| !**found).count(),
         program,
     }
 }
@@ -125,7 +123,7 @@ fn listener(profile: &LinuxSeccomp, faults: &mut Faults) {
     if let Some(path) = profile.listener_path() {
         faults.unsupported(
             "linux.seccomp.listenerPath",
-            format_args!("{path:?}: notification is not supported by this version"),
+            format_args!("{:?}: notification is not supported by this version", path.to_string_lossy()),
         );
     }
     if let Some(metadata) = profile.listener_metadata().as_ref().filter(|metadata| !metadata.is_empty()) {
@@ -142,7 +140,9 @@ fn flags(profile: &LinuxSeccomp, faults: &mut Faults) -> u32 {
     for (at, &flag) in profile.flags().as_deref().unwrap_or_default().iter().enumerate() {
         let path = || format!("linux.seccomp.flags[{at}]");
         match support::flag(flag) {
-            None => faults.unsupported(path(), format_args!("{flag} goes with notification: not supported by this version")),
+            None => {
+                faults.unsupported(path(), format_args!("{flag} is about notification: not supported by this version"));
+            }
             Some(_) if !support::flag_available(flag) => {
                 faults.unsupported(path(), format_args!("this kernel does not have {flag}"));
             }

@@ -47,7 +47,7 @@ pub(super) struct Rule {
 pub(super) struct Rules {
     /// The answer where no rule has one.
     pub(super) default: u32,
-    pub(super) rules: Vec<Rule>,
+    pub(super) all: Vec<Rule>,
     /// For each entry of `syscalls`, its rules: none when it says what the default does, several when its conditions are
     /// alternatives.
     pub(super) entries: Vec<Range<usize>>,
@@ -84,11 +84,8 @@ impl Rules {
             faults,
         );
         let syscalls = profile.syscalls().as_deref().unwrap_or_default();
-        let mut rules = Self {
-            default,
-            rules: Vec::with_capacity(syscalls.len()),
-            entries: Vec::with_capacity(syscalls.len()),
-        };
+        let mut rules =
+            Self { default, all: Vec::with_capacity(syscalls.len()), entries: Vec::with_capacity(syscalls.len()) };
         for (entry, syscall) in syscalls.iter().enumerate() {
             rules.add(entry, syscall, faults);
         }
@@ -97,7 +94,8 @@ impl Rules {
 
     fn add(&mut self, entry: usize, syscall: &LinuxSyscall, faults: &mut Faults) {
         if syscall.names().is_empty() {
-            faults.add(format!("linux.seccomp.syscalls[{entry}].names"), "empty: a rule needs at least one system call");
+            faults
+                .add(format!("linux.seccomp.syscalls[{entry}].names"), "empty: a rule needs at least one system call");
         }
         for (at, _) in syscall.names().iter().enumerate().filter(|(_, name)| name.is_empty()) {
             faults.add(format!("linux.seccomp.syscalls[{entry}].names[{at}]"), "\"\" is not the name of a system call");
@@ -122,20 +120,22 @@ impl Rules {
             seen |= bit;
         }
 
-        let first = self.rules.len();
+        let first = self.all.len();
         // libseccomp refuses a rule that does what the default does, and runc leaves it out; so it decides nothing.
         let decides = answer != self.default;
         if decides && alternatives {
             // One rule of libseccomp has at most one condition for an argument. runc and crun make of an entry that has
             // more a rule for each of its conditions, so that any of them suffices, and profiles rely on it.
-            log::debug!("linux.seccomp.syscalls[{entry}].args: an argument has several conditions: any of all suffices");
+            log::debug!(
+                "linux.seccomp.syscalls[{entry}].args: an argument has several conditions: any of all suffices"
+            );
             for argument in arguments {
-                self.rules.push(Rule { answer, conditions: vec![condition(argument)], entry });
+                self.all.push(Rule { answer, conditions: vec![condition(argument)], entry });
             }
         } else if decides {
-            self.rules.push(Rule { answer, conditions: arguments.iter().map(condition).collect(), entry });
+            self.all.push(Rule { answer, conditions: arguments.iter().map(condition).collect(), entry });
         }
-        self.entries.push(first..self.rules.len());
+        self.entries.push(first..self.all.len());
     }
 }
 
