@@ -21,8 +21,8 @@ use crate::init::{self, Channel, Gate, Handles, Message};
 use crate::namespaces::{self, Namespace};
 use crate::rootfs::Sources;
 use crate::sys::process::pidfd_send_signal;
-use crate::terminal::signals::Signals;
 use crate::terminal;
+use crate::terminal::signals::Signals;
 
 /// How the container is to be started.
 #[derive(Debug)]
@@ -117,10 +117,12 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
 fn check_console(plan: &Plan, options: &CreateOptions, start: &Start) -> Result<()> {
     let foreground = matches!(start, Start::Now(Some(_)));
     match (&options.console_socket, plan.init.terminal.is_some()) {
-        (None, true) if !foreground => {
-            Err(Error::config("process.terminal: true needs --console-socket for a container that is not in the foreground"))
+        (None, true) if !foreground => Err(Error::config(
+            "process.terminal: true needs --console-socket for a container that is not in the foreground",
+        )),
+        (Some(_), false) => {
+            Err(Error::config("--console-socket: process.terminal is false, so there is no terminal to send"))
         }
-        (Some(_), false) => Err(Error::config("--console-socket: process.terminal is false, so there is no terminal to send")),
         (Some(_), true) if foreground => {
             Err(Error::config("--console-socket: a container in the foreground has procrt's own terminal (--detach)"))
         }
@@ -131,12 +133,7 @@ fn check_console(plan: &Plan, options: &CreateOptions, start: &Start) -> Result<
 type Inputs = (namespaces::Handles, Option<OwnedFd>, Option<Sources>);
 type Made = (Channel, Option<OwnedFd>, Option<Signals>);
 
-fn make(
-    unfinished: &mut Unfinished,
-    plan: &Plan,
-    (joined, console, sources): Inputs,
-    start: Start,
-) -> Result<Made> {
+fn make(unfinished: &mut Unfinished, plan: &Plan, (joined, console, sources): Inputs, start: Start) -> Result<Made> {
     unfinished.entry.write(&unfinished.record)?;
 
     // 3. Control groups with their limits.
@@ -152,7 +149,8 @@ fn make(
     let state = unfinished.record.oci_state();
     let entrance = cgroup.entrance()?;
     let handles = Handles { channel: theirs, entrance, joined, sources, gate, state: state.clone() };
-    let (pid, pidfd, channel) = init::clone_first_process(&plan.init, handles, signals.as_ref(), ours, cgroup.birth_fd()?)?;
+    let (pid, pidfd, channel) =
+        init::clone_first_process(&plan.init, handles, signals.as_ref(), ours, cgroup.birth_fd()?)?;
     unfinished.process = Some((pid, pidfd));
 
     // 5. What only the host's side can do for it.
@@ -227,7 +225,8 @@ fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     };
     let temporary = format!(".{}.{}", name.to_string_lossy(), std::process::id());
     let mode = nix::sys::stat::Mode::from_bits_retain(0o644);
-    let directory = nix::fcntl::open(parent, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())?;
+    let directory =
+        nix::fcntl::open(parent, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())?;
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
     let file = nix::fcntl::openat(&directory, temporary.as_str(), flags, mode)?;
     std::fs::File::from(file).write_all(pid.to_string().as_bytes())?;

@@ -34,7 +34,8 @@ pub fn set_limits(plan: &ProcessPlan, proc: BorrowedFd) -> Result<()> {
             .context(|| format!("process.rlimits: set {} to {}, at most {}", limit.name, limit.soft, limit.hard))?;
     }
     if let Some(score) = plan.oom_score_adj {
-        procfs::write(proc, "self/oom_score_adj", &score.to_string()).context(|| format!("process.oomScoreAdj: set {score}"))?;
+        procfs::write(proc, "self/oom_score_adj", &score.to_string())
+            .context(|| format!("process.oomScoreAdj: set {score}"))?;
     }
     if let Some(attributes) = plan.scheduler {
         process::set_scheduler(attributes).context(|| "process.scheduler: set it")?;
@@ -48,7 +49,8 @@ pub fn set_limits(plan: &ProcessPlan, proc: BorrowedFd) -> Result<()> {
     }
     if let Some(profile) = &plan.apparmor_profile {
         let text = format!("exec {profile}");
-        procfs::write(proc, "self/attr/apparmor/exec", &text).context(|| format!("process.apparmorProfile: set {profile:?}"))?;
+        procfs::write(proc, "self/attr/apparmor/exec", &text)
+            .context(|| format!("process.apparmorProfile: set {profile:?}"))?;
     }
     if let Some(label) = &plan.selinux_label {
         procfs::write(proc, "self/attr/exec", label).context(|| format!("process.selinuxLabel: set {label:?}"))?;

@@ -44,7 +44,10 @@ pub fn plan(spec: &Spec, faults: &mut Faults) -> Option<ProcessPlan> {
     }
     for (field, id) in [("uid", user.uid()), ("gid", user.gid())] {
         if id == u32::MAX {
-            faults.add(format!("process.user.{field}"), format_args!("{id} is no id: the kernel takes it for \"unchanged\""));
+            faults.add(
+                format!("process.user.{field}"),
+                format_args!("{id} is no id: the kernel takes it for \"unchanged\""),
+            );
         }
     }
     let linux = spec.linux().as_ref();
@@ -141,7 +144,10 @@ fn rlimits(process: &Process, faults: &mut Faults) -> Vec<Rlimit> {
             faults.add(format!("process.rlimits[{index}].type"), format_args!("{name:?} is there twice"));
         }
         if limit.soft() > limit.hard() {
-            faults.add(format!("process.rlimits[{index}].soft"), format_args!("{} is more than the hard limit {}", limit.soft(), limit.hard()));
+            faults.add(
+                format!("process.rlimits[{index}].soft"),
+                format_args!("{} is more than the hard limit {}", limit.soft(), limit.hard()),
+            );
         }
         planned.push(Rlimit { name, resource: resource_number(limit.typ()), soft: limit.soft(), hard: limit.hard() });
     }

@@ -314,7 +314,8 @@ pub fn exec_path(path: &CStr, arguments: &StringTable, environment: &StringTable
 /// As netdevice(7)'s `SIOCSIFFLAGS`.
 pub fn bring_up_loopback() -> Result<(), Errno> {
     // SAFETY: integers only.
-    let socket = check(libc::c_long::from(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) }))?;
+    let socket =
+        check(libc::c_long::from(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) }))?;
     // SAFETY: the call gave a new descriptor that nobody else owns.
     let socket = unsafe { OwnedFd::from_raw_fd(socket as RawFd) };
     // SAFETY: ifreq is plain data, for which zero is a valid value.
@@ -323,7 +324,9 @@ pub fn bring_up_loopback() -> Result<(), Errno> {
     request.ifr_name[1] = b'o' as libc::c_char;
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
     // SAFETY: SIOCSIFFLAGS reads one ifreq.
-    check(libc::c_long::from(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, std::ptr::from_ref(&request)) }))?;
+    check(libc::c_long::from(unsafe {
+        libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, std::ptr::from_ref(&request))
+    }))?;
     Ok(())
 }
 
