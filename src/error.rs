@@ -187,7 +187,10 @@ mod tests {
     fn an_error_is_one_sentence_with_the_cause_last() {
         let error = Error::from(nix::errno::Errno::EACCES).context(r#"mount "proc" on "/proc""#);
         assert_eq!(error.to_string(), r#"mount "proc" on "/proc": permission denied (os error 13)"#);
-        assert_eq!(error.context("create a").to_string(), r#"create a: mount "proc" on "/proc": permission denied (os error 13)"#);
+        assert_eq!(
+            error.context("create a").to_string(),
+            r#"create a: mount "proc" on "/proc": permission denied (os error 13)"#
+        );
     }
 
     #[test]
