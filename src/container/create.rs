@@ -20,6 +20,7 @@ use crate::host::{clock, procfs};
 use crate::init::{self, Channel, Gate, Handles, Message};
 use crate::namespaces::{self, Namespace};
 use crate::rootfs::Sources;
+use crate::sys::child::ChildrenKept;
 use crate::sys::process::pidfd_send_signal;
 use crate::terminal;
 use crate::terminal::signals::Signals;
@@ -77,6 +78,9 @@ impl Unfinished {
 /// # Errors
 /// Whatever step failed; then everything made before it is unmade.
 pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Result<Created> {
+    // Hooks are waited for, which nobody can who ignores the end of children.
+    let _children = ChildrenKept::new().context(|| "watch children")?;
+
     // 1. Decide, and open what the container is made of: what is wrong is found before anything is made.
     let (bundle, plan) = plan::plan(options)?;
     check_console(&plan, options, &start)?;
@@ -167,7 +171,10 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, (joined, console, sources): In
         match channel.receive()? {
             Some(Message::Terminal(fd)) => match &console {
                 Some(socket) => terminal::console::send_master(socket.as_fd(), fd.as_fd())?,
-                None => master = Some(fd),
+                None => {
+                    terminal::relay::fit(fd.as_fd());
+                    master = Some(fd);
+                }
             },
             Some(Message::Hooks) => {
                 let state = hooks::state_json(&state, pid, "creating")?;
