@@ -31,7 +31,7 @@ pub(super) enum Start {
     /// By another procrt.
     Later,
     /// By this one, which may stay in the foreground.
-    Now(Option<Signals>),
+    Now(Option<Box<Signals>>),
 }
 
 /// A container that was created and whose process waits.
@@ -46,7 +46,7 @@ pub(super) struct Created {
     /// The terminal's master end, if nobody else was sent it.
     pub master: Option<OwnedFd>,
     /// The signals that wait for whoever stays in the foreground.
-    pub signals: Option<Signals>,
+    pub signals: Option<Box<Signals>>,
 }
 
 /// What has been made so far, and is unmade if the making does not come to its end.
@@ -135,7 +135,7 @@ fn check_console(plan: &Plan, options: &CreateOptions, start: &Start) -> Result<
 }
 
 type Inputs = (namespaces::Handles, Option<OwnedFd>, Option<Sources>);
-type Made = (Channel, Option<OwnedFd>, Option<Signals>);
+type Made = (Channel, Option<OwnedFd>, Option<Box<Signals>>);
 
 fn make(unfinished: &mut Unfinished, plan: &Plan, (joined, console, sources): Inputs, start: Start) -> Result<Made> {
     unfinished.entry.write(&unfinished.record)?;
@@ -154,7 +154,7 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, (joined, console, sources): In
     let entrance = cgroup.entrance()?;
     let handles = Handles { channel: theirs, entrance, joined, sources, gate, state: state.clone() };
     let (pid, pidfd, channel) =
-        init::clone_first_process(&plan.init, handles, signals.as_ref(), ours, cgroup.birth_fd()?)?;
+        init::clone_first_process(&plan.init, handles, signals.as_deref(), ours, cgroup.birth_fd()?)?;
     unfinished.process = Some((pid, pidfd));
 
     // 5. What only the host's side can do for it.
@@ -262,10 +262,9 @@ pub(super) fn read_to_end(fd: BorrowedFd) -> Result<Vec<u8>> {
     let mut part = [0_u8; 4096];
     loop {
         match nix::unistd::read(fd, &mut part) {
-            Ok(0) => return Ok(bytes),
+            Ok(0) | Err(nix::errno::Errno::EAGAIN) => return Ok(bytes),
             Ok(length) => bytes.extend_from_slice(&part[..length]),
             Err(nix::errno::Errno::EINTR) => {}
-            Err(nix::errno::Errno::EAGAIN) => return Ok(bytes),
             Err(errno) => return Err(errno).context(|| format!("read descriptor {}", fd.as_raw_fd())),
         }
     }

@@ -101,7 +101,7 @@ pub fn run(store: &Store, options: &CreateOptions, run: RunOptions) -> Result<i3
         nix::sys::prctl::set_child_subreaper(true).context(|| "become a subreaper")?;
     }
     // Signals that come from here on are the container's, or are kept until it has ended.
-    let signals = (!run.detach).then(Signals::block).transpose()?;
+    let signals = (!run.detach).then(Signals::block).transpose()?.map(Box::new);
     let Created { mut entry, record, cgroup, pid, pidfd, channel, master, signals } =
         create::create(store, options, Start::Now(signals))?;
     channel.send(&Message::Go)?;

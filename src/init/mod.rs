@@ -92,10 +92,7 @@ pub fn run(plan: &InitPlan, handles: Handles, signals: Option<&Signals>) -> ! {
             sys::process::exit_now(1)
         }
     };
-    let opened = match gate.wait(&channel, prepared.proc.as_fd()) {
-        Ok(opened) => opened,
-        Err(_) => sys::process::exit_now(1),
-    };
+    let Ok(opened) = gate.wait(&channel, prepared.proc.as_fd()) else { sys::process::exit_now(1) };
     let Err(error) = begin(plan, &prepared, signals, &state);
     opened.fail(&channel, &error);
     sys::process::exit_now(1)

@@ -116,7 +116,7 @@ pub fn plan(spec: &Spec, around: &Surroundings, faults: &mut Faults) -> RootfsPl
         console: process.and_then(oci_spec::runtime::Process::terminal).unwrap_or(false),
         masked: paths("maskedPaths", linux.and_then(|linux| linux.masked_paths().as_ref()), faults),
         readonly_paths: paths("readonlyPaths", linux.and_then(|linux| linux.readonly_paths().as_ref()), faults),
-        cwd: process.map(|process| process.cwd().clone()).unwrap_or_else(|| "/".into()),
+        cwd: process.map_or_else(|| "/".into(), |process| process.cwd().clone()),
     }
 }
 
