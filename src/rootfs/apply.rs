@@ -95,6 +95,9 @@ impl<'a> Root<'a> {
         } else if plan.propagation.0 == MsFlags::MS_SHARED.bits() {
             // Otherwise the host's `/` would be covered too.
             set_propagation_of(place, MsFlags::MS_PRIVATE.bits(), false).context(what)?;
+            // pivot_root(2) takes no root that is shared; what it is to be in the end is set when it is `/`.
+            let private = MountAttr { propagation: MsFlags::MS_PRIVATE.bits(), ..MountAttr::default() };
+            mount_setattr(&root, false, &private).context(what)?;
         }
         let place = open(place, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).context(what)?;
         move_mount(&root, &place).context(what)?;
@@ -147,12 +150,15 @@ impl<'a> Root<'a> {
         fchdir(&self.fd).context(|| "enter the root")?;
         match self.plan.switch {
             Switch::Pivot => {
+                let old = open("/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+                    .context(|| "open the old root")?;
                 // The old root ends up on top of the new one, and is taken off again.
                 pivot_root(".", ".").context(|| "pivot_root (on a ramdisk, --no-pivot does without)")?;
                 if self.plan.propagation.0 == MsFlags::MS_SHARED.bits() {
-                    // The unmounting must not reach the host.
-                    set_propagation_of(Path::new("."), MsFlags::MS_SLAVE.bits(), true)
-                        .context(|| "cut the old root off")?;
+                    // The unmounting must not reach the host. By path this would be the new root and the volumes in it,
+                    // which are to stay shared.
+                    let slave = MountAttr { propagation: MsFlags::MS_SLAVE.bits(), ..MountAttr::default() };
+                    mount_setattr(&old, true, &slave).context(|| "cut the old root off")?;
                 }
                 umount2(".", MntFlags::MNT_DETACH).context(|| "unmount the old root")?;
             }
