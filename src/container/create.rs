@@ -20,9 +20,10 @@ use crate::host::{clock, procfs};
 use crate::init::{self, Channel, Gate, Handles, Message};
 use crate::namespaces::{self, Namespace};
 use crate::rootfs::Sources;
+use crate::sys::child::ChildrenKept;
 use crate::sys::process::pidfd_send_signal;
-use crate::terminal::signals::Signals;
 use crate::terminal;
+use crate::terminal::signals::Signals;
 
 /// How the container is to be started.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ pub(super) enum Start {
     /// By another procrt.
     Later,
     /// By this one, which may stay in the foreground.
-    Now(Option<Signals>),
+    Now(Option<Box<Signals>>),
 }
 
 /// A container that was created and whose process waits.
@@ -45,7 +46,7 @@ pub(super) struct Created {
     /// The terminal's master end, if nobody else was sent it.
     pub master: Option<OwnedFd>,
     /// The signals that wait for whoever stays in the foreground.
-    pub signals: Option<Signals>,
+    pub signals: Option<Box<Signals>>,
 }
 
 /// What has been made so far, and is unmade if the making does not come to its end.
@@ -77,6 +78,9 @@ impl Unfinished {
 /// # Errors
 /// Whatever step failed; then everything made before it is unmade.
 pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Result<Created> {
+    // Hooks are waited for, which nobody can who ignores the end of children.
+    let _children = ChildrenKept::new().context(|| "watch children")?;
+
     // 1. Decide, and open what the container is made of: what is wrong is found before anything is made.
     let (bundle, plan) = plan::plan(options)?;
     check_console(&plan, options, &start)?;
@@ -117,10 +121,12 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
 fn check_console(plan: &Plan, options: &CreateOptions, start: &Start) -> Result<()> {
     let foreground = matches!(start, Start::Now(Some(_)));
     match (&options.console_socket, plan.init.terminal.is_some()) {
-        (None, true) if !foreground => {
-            Err(Error::config("process.terminal: true needs --console-socket for a container that is not in the foreground"))
+        (None, true) if !foreground => Err(Error::config(
+            "process.terminal: true needs --console-socket for a container that is not in the foreground",
+        )),
+        (Some(_), false) => {
+            Err(Error::config("--console-socket: process.terminal is false, so there is no terminal to send"))
         }
-        (Some(_), false) => Err(Error::config("--console-socket: process.terminal is false, so there is no terminal to send")),
         (Some(_), true) if foreground => {
             Err(Error::config("--console-socket: a container in the foreground has procrt's own terminal (--detach)"))
         }
@@ -129,14 +135,9 @@ fn check_console(plan: &Plan, options: &CreateOptions, start: &Start) -> Result<
 }
 
 type Inputs = (namespaces::Handles, Option<OwnedFd>, Option<Sources>);
-type Made = (Channel, Option<OwnedFd>, Option<Signals>);
+type Made = (Channel, Option<OwnedFd>, Option<Box<Signals>>);
 
-fn make(
-    unfinished: &mut Unfinished,
-    plan: &Plan,
-    (joined, console, sources): Inputs,
-    start: Start,
-) -> Result<Made> {
+fn make(unfinished: &mut Unfinished, plan: &Plan, (joined, console, sources): Inputs, start: Start) -> Result<Made> {
     unfinished.entry.write(&unfinished.record)?;
 
     // 3. Control groups with their limits.
@@ -152,7 +153,8 @@ fn make(
     let state = unfinished.record.oci_state();
     let entrance = cgroup.entrance()?;
     let handles = Handles { channel: theirs, entrance, joined, sources, gate, state: state.clone() };
-    let (pid, pidfd, channel) = init::clone_first_process(&plan.init, handles, signals.as_ref(), ours, cgroup.birth_fd()?)?;
+    let (pid, pidfd, channel) =
+        init::clone_first_process(&plan.init, handles, signals.as_deref(), ours, cgroup.birth_fd()?)?;
     unfinished.process = Some((pid, pidfd));
 
     // 5. What only the host's side can do for it.
@@ -169,7 +171,10 @@ fn make(
         match channel.receive()? {
             Some(Message::Terminal(fd)) => match &console {
                 Some(socket) => terminal::console::send_master(socket.as_fd(), fd.as_fd())?,
-                None => master = Some(fd),
+                None => {
+                    terminal::relay::fit(fd.as_fd());
+                    master = Some(fd);
+                }
             },
             Some(Message::Hooks) => {
                 let state = hooks::state_json(&state, pid, "creating")?;
@@ -227,7 +232,8 @@ fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     };
     let temporary = format!(".{}.{}", name.to_string_lossy(), std::process::id());
     let mode = nix::sys::stat::Mode::from_bits_retain(0o644);
-    let directory = nix::fcntl::open(parent, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())?;
+    let directory =
+        nix::fcntl::open(parent, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())?;
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
     let file = nix::fcntl::openat(&directory, temporary.as_str(), flags, mode)?;
     std::fs::File::from(file).write_all(pid.to_string().as_bytes())?;
@@ -256,10 +262,9 @@ pub(super) fn read_to_end(fd: BorrowedFd) -> Result<Vec<u8>> {
     let mut part = [0_u8; 4096];
     loop {
         match nix::unistd::read(fd, &mut part) {
-            Ok(0) => return Ok(bytes),
+            Ok(0) | Err(nix::errno::Errno::EAGAIN) => return Ok(bytes),
             Ok(length) => bytes.extend_from_slice(&part[..length]),
             Err(nix::errno::Errno::EINTR) => {}
-            Err(nix::errno::Errno::EAGAIN) => return Ok(bytes),
             Err(errno) => return Err(errno).context(|| format!("read descriptor {}", fd.as_raw_fd())),
         }
     }

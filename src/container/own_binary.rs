@@ -12,7 +12,11 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, FcntlArg::{F_ADD_SEALS, F_GET_SEALS}, OFlag, SealFlag, fcntl, open};
+use nix::fcntl::{
+    AT_FDCWD,
+    FcntlArg::{F_ADD_SEALS, F_GET_SEALS},
+    OFlag, SealFlag, fcntl, open,
+};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::Mode;
 use nix::sys::statvfs::{FsFlags, fstatvfs};

@@ -34,10 +34,12 @@ pub struct Plan {
 pub fn plan(options: &CreateOptions) -> Result<(Bundle, Plan)> {
     bundle::check_id(&options.id)?;
     let mut faults = Faults::default();
-    let bundle = bundle::read(&options.bundle, &mut faults).map_err(|error| match std::mem::take(&mut faults).into_result() {
-        // What is wrong with the file as a whole comes first.
-        Err(more) => error.context(more),
-        Ok(()) => error,
+    let bundle = bundle::read(&options.bundle, &mut faults).map_err(|error| {
+        match std::mem::take(&mut faults).into_result() {
+            // What is wrong with the file as a whole comes first.
+            Err(more) => error.context(more),
+            Ok(()) => error,
+        }
     })?;
     let mut hierarchies = Hierarchies::find()?;
     if cgroup::needs_own_paths(&bundle.spec) {
@@ -50,7 +52,12 @@ pub fn plan(options: &CreateOptions) -> Result<(Bundle, Plan)> {
 }
 
 /// What to do with a bundle on a host with these hierarchies. Pure: everything wrong goes to `faults`.
-pub fn decide(bundle: &Bundle, options: &CreateOptions, hierarchies: &Hierarchies, faults: &mut Faults) -> Option<Plan> {
+pub fn decide(
+    bundle: &Bundle,
+    options: &CreateOptions,
+    hierarchies: &Hierarchies,
+    faults: &mut Faults,
+) -> Option<Plan> {
     let spec = &bundle.spec;
     if options.systemd_cgroup {
         faults.unsupported("--systemd-cgroup", "the systemd driver is not there yet");
@@ -142,7 +149,8 @@ impl CgroupMounts {
             if hierarchy.version == Version::V2 {
                 cgroup2 = Some(directory.clone());
             } else {
-                let others = hierarchy.controllers.iter().filter(|controller| **controller != name && !controller.contains('='));
+                let others =
+                    hierarchy.controllers.iter().filter(|controller| **controller != name && !controller.contains('='));
                 links.extend(others.map(|controller| (controller.clone(), name.clone())));
             }
             binds.push((if hierarchies.layout == Layout::Unified { String::new() } else { name }, directory));
@@ -156,7 +164,9 @@ fn check_ids(process: &ProcessPlan, namespaces: &NamespacesPlan, faults: &mut Fa
     if !namespaces.makes(Namespace::User) {
         return;
     }
-    let mapped = |mappings: &[IdMapping], id: u32| mappings.iter().any(|map| id >= map.container && id - map.container < map.size);
+    let mapped = |mappings: &[IdMapping], id: u32| {
+        mappings.iter().any(|map| id >= map.container && id - map.container < map.size)
+    };
     let (uids, gids) = (&namespaces.uid_mappings, &namespaces.gid_mappings);
     if !uids.is_empty() && !mapped(uids, process.uid) {
         faults.add("process.user.uid", format_args!("{} is not mapped in linux.uidMappings", process.uid));
@@ -168,7 +178,10 @@ fn check_ids(process: &ProcessPlan, namespaces: &NamespacesPlan, faults: &mut Fa
         faults.add("process.user.gid", format_args!("{} is not mapped in linux.gidMappings", process.gid));
     }
     for (index, gid) in process.groups.iter().enumerate().filter(|(_, gid)| !mapped(gids, **gid)) {
-        faults.add(format!("process.user.additionalGids[{index}]"), format_args!("{gid} is not mapped in linux.gidMappings"));
+        faults.add(
+            format!("process.user.additionalGids[{index}]"),
+            format_args!("{gid} is not mapped in linux.gidMappings"),
+        );
     }
 }
 

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Report, Status};
 use super::store::Entry;
+use super::{Report, Status};
 use crate::bundle::OCI_VERSION;
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Result};

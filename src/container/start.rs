@@ -15,8 +15,8 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::hooks;
 use crate::init::{Message, decode_error};
 use crate::sys::process::pidfd_send_signal;
-use crate::terminal::signals::Signals;
 use crate::terminal;
+use crate::terminal::signals::Signals;
 
 /// Lets a created container's process run.
 ///
@@ -29,11 +29,14 @@ pub fn start(store: &Store, id: &str) -> Result<()> {
     let record = entry.read()?.ok_or_else(|| wrong_state(id, Status::Creating))?;
     match record.status(&entry)? {
         Status::Created => {}
-        Status::Stopped => return Err(Error::new(Kind::State, format!("start {id:?}: cannot start a container that has stopped"))),
+        Status::Stopped => {
+            return Err(Error::new(Kind::State, format!("start {id:?}: cannot start a container that has stopped")));
+        }
         status => return Err(wrong_state(id, status)),
     }
     let pidfd = record.process.map(super::record::ProcessId::open).transpose()?.flatten();
-    let pidfd = pidfd.ok_or_else(|| Error::new(Kind::State, format!("start {id:?}: cannot start a container that has stopped")))?;
+    let pidfd = pidfd
+        .ok_or_else(|| Error::new(Kind::State, format!("start {id:?}: cannot start a container that has stopped")))?;
     let gate = entry.open_gate()?;
     let failure = wait_for_exec(&gate, pidfd.as_fd())?;
     entry.remove_gate()?;
@@ -98,7 +101,7 @@ pub fn run(store: &Store, options: &CreateOptions, run: RunOptions) -> Result<i3
         nix::sys::prctl::set_child_subreaper(true).context(|| "become a subreaper")?;
     }
     // Signals that come from here on are the container's, or are kept until it has ended.
-    let signals = (!run.detach).then(Signals::block).transpose()?;
+    let signals = (!run.detach).then(Signals::block).transpose()?.map(Box::new);
     let Created { mut entry, record, cgroup, pid, pidfd, channel, master, signals } =
         create::create(store, options, Start::Now(signals))?;
     channel.send(&Message::Go)?;

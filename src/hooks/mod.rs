@@ -1,19 +1,79 @@
-//! (temporary)
+//! Hooks: programs of the bundle's that run at the turns of a container's life (config.md, "POSIX-platform Hooks").
+//!
+//! Both sides of clone3 run hooks, so they are a slice, and know nothing of either.
+
+mod plan;
+mod run;
+
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
-use crate::error::*;
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Hook { pub path: std::path::PathBuf, pub args: Vec<String>, pub env: Vec<String>, pub timeout: Option<u64> }
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct HooksPlan { pub prestart: Vec<Hook>, pub create_runtime: Vec<Hook>, pub create_container: Vec<Hook>, pub start_container: Vec<Hook>, pub poststart: Vec<Hook>, pub poststop: Vec<Hook> }
-impl HooksPlan {
- pub fn run_inside(&self) -> bool { !self.create_container.is_empty() || !self.start_container.is_empty() }
- pub fn run_on_host_at_create(&self) -> bool { !self.prestart.is_empty() || !self.create_runtime.is_empty() }
- pub fn describe(&self) -> Vec<String> { vec![] }
+
+pub use plan::plan;
+pub use run::{run, state_json};
+
+/// The kinds of hooks, by their names in config.json, in the order of their times.
+pub const NAMES: [&str; 6] =
+    ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+
+/// One hook.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hook {
+    /// The program, absolute.
+    pub path: PathBuf,
+    /// Its arguments, with the name that it is called by first; none: it is called by its path.
+    pub args: Vec<String>,
+    /// Its whole environment.
+    pub env: Vec<String>,
+    /// How many seconds it may take.
+    pub timeout: Option<u32>,
 }
-pub fn plan(_h: &oci_spec::runtime::Hooks, _f: &mut Faults) -> HooksPlan { HooksPlan::default() }
-pub fn run(_kind: &str, _hooks: &[Hook], _state: &[u8], _cwd: Option<&std::path::Path>) -> Result<()> { Ok(()) }
-pub fn state_json(state: &oci_spec::runtime::State, pid: i32, status: &str) -> Result<Vec<u8>> {
-    let mut value = serde_json::to_value(state).map_err(|e| Error::system(e.to_string()))?;
-    value["pid"] = pid.into(); value["status"] = status.into();
-    serde_json::to_vec(&value).map_err(|e| Error::system(e.to_string()))
+
+/// All hooks of a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct HooksPlan {
+    /// On the host's side, before `create_runtime`.
+    pub prestart: Vec<Hook>,
+    /// On the host's side, when namespaces and mounts are there.
+    pub create_runtime: Vec<Hook>,
+    /// In the container's namespaces, before the root becomes `/`.
+    pub create_container: Vec<Hook>,
+    /// In the container, before its program.
+    pub start_container: Vec<Hook>,
+    /// On the host's side, when the program runs.
+    pub poststart: Vec<Hook>,
+    /// On the host's side, when the container is gone.
+    pub poststop: Vec<Hook>,
+}
+
+impl HooksPlan {
+    /// Whether the container's side runs any.
+    pub fn run_inside(&self) -> bool {
+        !self.create_container.is_empty() || !self.start_container.is_empty()
+    }
+
+    /// Whether the host's side runs any while the container is created.
+    pub fn run_on_host_at_create(&self) -> bool {
+        !self.prestart.is_empty() || !self.create_runtime.is_empty()
+    }
+
+    /// What will be done, in words.
+    pub fn describe(&self) -> Vec<String> {
+        let lists = [
+            &self.prestart,
+            &self.create_runtime,
+            &self.create_container,
+            &self.start_container,
+            &self.poststart,
+            &self.poststop,
+        ];
+        let mut lines = Vec::new();
+        for (name, list) in NAMES.iter().zip(lists) {
+            for hook in list {
+                let limit = hook.timeout.map(|seconds| format!(", at most {seconds} s")).unwrap_or_default();
+                lines.push(format!("{name}: {} {:?}{limit}", hook.path.display(), hook.args));
+            }
+        }
+        lines
+    }
 }

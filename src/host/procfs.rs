@@ -27,7 +27,8 @@ pub fn handle() -> Result<OwnedFd> {
 /// As openat2(2).
 pub fn open(proc: BorrowedFd, path: &str, flags: OFlag) -> Result<OwnedFd> {
     let magic = path.contains("/ns/") || path.contains("/fd/");
-    let resolve = if magic { ResolveFlag::empty() } else { ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_XDEV };
+    let resolve =
+        if magic { ResolveFlag::empty() } else { ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_XDEV };
     let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve);
     Ok(openat2(proc, path, how)?)
 }

@@ -30,6 +30,7 @@ use crate::sys;
 use crate::terminal::TerminalPlan;
 use crate::terminal::pty::Pty;
 use crate::terminal::signals::Signals;
+use crate::terminal::stdio;
 
 pub use channel::{Channel, Message, decode_error};
 pub use gate::Gate;
@@ -91,10 +92,7 @@ pub fn run(plan: &InitPlan, handles: Handles, signals: Option<&Signals>) -> ! {
             sys::process::exit_now(1)
         }
     };
-    let opened = match gate.wait(&channel, prepared.proc.as_fd()) {
-        Ok(opened) => opened,
-        Err(_) => sys::process::exit_now(1),
-    };
+    let Ok(opened) = gate.wait(&channel, prepared.proc.as_fd()) else { sys::process::exit_now(1) };
     let Err(error) = begin(plan, &prepared, signals, &state);
     opened.fail(&channel, &error);
     sys::process::exit_now(1)
@@ -188,6 +186,9 @@ fn prepare(
 
     // 7. The process becomes the container's.
     process::set_limits(&plan.process, proc.as_fd())?;
+    if plan.terminal.is_none() {
+        stdio::give_to(plan.process.uid)?;
+    }
     let entered = process::enter_cwd(&plan.process);
     process::become_user(&plan.process, held_capabilities(plan))?;
     if entered.is_err() {

@@ -70,7 +70,8 @@ pub fn clone_first_process(
             drop(handles);
             restore()?;
             let answer = ours.receive();
-            nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(intermediate), None).context(|| "wait for the intermediate process")?;
+            nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(intermediate), None)
+                .context(|| "wait for the intermediate process")?;
             match answer? {
                 Some(Message::Child(pidfd)) => {
                     let pid = pid_of(&pidfd).context(what)?;

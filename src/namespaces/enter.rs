@@ -91,10 +91,12 @@ pub fn enter_time(plan: &NamespacesPlan, proc: BorrowedFd) -> Result<()> {
     let flag = CloneFlags::from_bits_retain(Namespace::Time.flag() as i32);
     unshare(flag).context(|| "make a time namespace")?;
     if !plan.time_offsets.is_empty() {
-        let text: String = plan.time_offsets.iter().map(|(clock, secs, nanos)| format!("{clock} {secs} {nanos}\n")).collect();
+        let text: String =
+            plan.time_offsets.iter().map(|(clock, secs, nanos)| format!("{clock} {secs} {nanos}\n")).collect();
         procfs::write(proc, "self/timens_offsets", &text).context(|| "shift the clocks of the time namespace")?;
     }
-    let namespace = procfs::open(proc, "self/ns/time_for_children", OFlag::O_RDONLY).context(|| "open the new time namespace")?;
+    let namespace =
+        procfs::open(proc, "self/ns/time_for_children", OFlag::O_RDONLY).context(|| "open the new time namespace")?;
     setns(namespace, flag).context(|| "enter the new time namespace")
 }
 

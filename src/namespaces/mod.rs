@@ -136,7 +136,9 @@ impl NamespacesPlan {
             let names: Vec<_> = self.new.iter().map(|kind| kind.name()).collect();
             lines.push(format!("new namespaces: {}", names.join(", ")));
         }
-        lines.extend(self.join.iter().map(|join| format!("join the {} namespace of {}", join.kind.name(), join.path.display())));
+        lines.extend(
+            self.join.iter().map(|join| format!("join the {} namespace of {}", join.kind.name(), join.path.display())),
+        );
         let shared: Vec<_> = NAMES.iter().filter(|(_, kind)| !self.has(*kind)).map(|(name, _)| *name).collect();
         if !shared.is_empty() {
             lines.push(format!("shared with the host: {}", shared.join(", ")));
@@ -146,7 +148,11 @@ impl NamespacesPlan {
                 format!("{what} ids {}+{} inside are {}+{} outside", map.container, map.size, map.host, map.size)
             }));
         }
-        lines.extend(self.time_offsets.iter().map(|(clock, secs, nanos)| format!("the {clock} clock is shifted by {secs} s {nanos} ns")));
+        lines.extend(
+            self.time_offsets
+                .iter()
+                .map(|(clock, secs, nanos)| format!("the {clock} clock is shifted by {secs} s {nanos} ns")),
+        );
         lines.extend(self.hostname.iter().map(|name| format!("host name {name:?}")));
         lines.extend(self.domainname.iter().map(|name| format!("domain name {name:?}")));
         lines.extend(self.sysctl.iter().map(|(path, value)| format!("/proc/sys/{path} = {value:?}")));

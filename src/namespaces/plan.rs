@@ -36,7 +36,10 @@ pub fn plan(spec: &Spec, faults: &mut Faults) -> NamespacesPlan {
         match namespace.path() {
             Some(path) if !path.as_os_str().is_empty() => {
                 if !path.is_absolute() {
-                    faults.add(format!("linux.namespaces[{index}].path"), format_args!("{:?} is not an absolute path", path.display().to_string()));
+                    faults.add(
+                        format!("linux.namespaces[{index}].path"),
+                        format_args!("{:?} is not an absolute path", path.display().to_string()),
+                    );
                 }
                 plan.join.push(Join { kind, path: path.clone(), index });
             }
@@ -109,7 +112,10 @@ fn mappings(
         }
         for (field, first) in [("containerID", map.container), ("hostID", map.host)] {
             if first.checked_add(map.size).is_none() {
-                faults.add(format!("{path}[{index}].{field}"), format_args!("{first} + {} is more than 4294967295", map.size));
+                faults.add(
+                    format!("{path}[{index}].{field}"),
+                    format_args!("{first} + {} is more than 4294967295", map.size),
+                );
             }
         }
         let overlaps = |a: u32, b: u32, a_size: u32, b_size: u32| {
@@ -117,7 +123,10 @@ fn mappings(
         };
         for (other, earlier) in mappings[..index].iter().enumerate() {
             if overlaps(map.container, earlier.container, map.size, earlier.size) {
-                faults.add(format!("{path}[{index}].containerID"), format_args!("{} overlaps mapping {other}", map.container));
+                faults.add(
+                    format!("{path}[{index}].containerID"),
+                    format_args!("{} overlaps mapping {other}", map.container),
+                );
             } else if overlaps(map.host, earlier.host, map.size, earlier.size) {
                 faults.add(format!("{path}[{index}].hostID"), format_args!("{} overlaps mapping {other}", map.host));
             }
@@ -141,13 +150,19 @@ fn time_offsets(
             "monotonic" => "monotonic",
             "boottime" => "boottime",
             _ => {
-                faults.add(format!("linux.timeOffsets.{clock}"), format_args!("{clock:?} is not a clock with an offset (boottime, monotonic)"));
+                faults.add(
+                    format!("linux.timeOffsets.{clock}"),
+                    format_args!("{clock:?} is not a clock with an offset (boottime, monotonic)"),
+                );
                 continue;
             }
         };
         let nanoseconds = offset.nanosecs().unwrap_or(0);
         if nanoseconds >= 1_000_000_000 {
-            faults.add(format!("linux.timeOffsets.{clock}.nanosecs"), format_args!("{nanoseconds} is not below 1000000000"));
+            faults.add(
+                format!("linux.timeOffsets.{clock}.nanosecs"),
+                format_args!("{nanoseconds} is not below 1000000000"),
+            );
         }
         lines.push((known, offset.secs().unwrap_or(0), nanoseconds));
     }
@@ -168,7 +183,8 @@ mod tests {
 
     #[test]
     fn cgroup_and_time_namespaces_are_left_to_the_child() {
-        let (plan, faults) = planned(r#"{"namespaces":[{"type":"uts"},{"type":"cgroup"},{"type":"time"},{"type":"pid"}]}"#);
+        let (plan, faults) =
+            planned(r#"{"namespaces":[{"type":"uts"},{"type":"cgroup"},{"type":"time"},{"type":"pid"}]}"#);
         assert_eq!(faults, "");
         assert_eq!(plan.clone_flags(), (libc::CLONE_NEWUTS | libc::CLONE_NEWPID) as u64);
     }
@@ -196,7 +212,8 @@ mod tests {
             "linux.uidMappings[0].size: 0 maps nothing; linux.uidMappings[1].containerID: 4294967295 + 2 is more than \
              4294967295; linux.gidMappings: a new user namespace needs at least one mapping"
         );
-        let (_, faults) = planned(r#"{"namespaces":[{"type":"uts"}],"gidMappings":[{"containerID":0,"hostID":1,"size":1}]}"#);
+        let (_, faults) =
+            planned(r#"{"namespaces":[{"type":"uts"}],"gidMappings":[{"containerID":0,"hostID":1,"size":1}]}"#);
         assert_eq!(faults, "linux.gidMappings: mappings need a user namespace in linux.namespaces");
         let (_, faults) = planned(
             r#"{"namespaces":[{"type":"uts"},{"type":"user"}],"gidMappings":[{"containerID":0,"hostID":1,"size":1}],
@@ -207,9 +224,13 @@ mod tests {
 
     #[test]
     fn offsets_need_a_time_namespace_and_a_clock_that_can_have_one() {
-        let (plan, faults) = planned(r#"{"namespaces":[{"type":"uts"},{"type":"time"}],"timeOffsets":{"boottime":{"secs":-5}}}"#);
+        let (plan, faults) =
+            planned(r#"{"namespaces":[{"type":"uts"},{"type":"time"}],"timeOffsets":{"boottime":{"secs":-5}}}"#);
         assert_eq!((plan.time_offsets, faults.as_str()), (vec![("boottime", -5, 0)], ""));
         let (_, faults) = planned(r#"{"namespaces":[{"type":"uts"}],"timeOffsets":{"realtime":{"secs":1}}}"#);
-        assert!(faults.contains("offsets need a new time namespace") && faults.contains(r#""realtime" is not a clock"#), "{faults}");
+        assert!(
+            faults.contains("offsets need a new time namespace") && faults.contains(r#""realtime" is not a clock"#),
+            "{faults}"
+        );
     }
 }

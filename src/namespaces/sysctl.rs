@@ -25,9 +25,18 @@ const IPC_MORE: [&str; 2] = ["kernel/shm_rmid_forced", "kernel/shm_next_id"];
 /// separates, and the other one is part of a name (`net.ipv4.conf.eth0/1.forwarding`, sysctl.d(5)).
 fn path_of(key: &str) -> String {
     match key.find(['.', '/']) {
-        Some(first) if key.as_bytes()[first] == b'.' => {
-            key.chars().map(|c| if c == '.' { '/' } else if c == '/' { '.' } else { c }).collect()
-        }
+        Some(first) if key.as_bytes()[first] == b'.' => key
+            .chars()
+            .map(|c| {
+                if c == '.' {
+                    '/'
+                } else if c == '/' {
+                    '.'
+                } else {
+                    c
+                }
+            })
+            .collect(),
         _ => key.to_owned(),
     }
 }
@@ -41,7 +50,10 @@ pub(super) fn plan(
     for (key, value) in parameters {
         let at = format!("linux.sysctl[{key:?}]");
         let path = path_of(key);
-        if path.is_empty() || path.starts_with('/') || path.split('/').any(|part| part.is_empty() || part == ".." || part == ".") {
+        if path.is_empty()
+            || path.starts_with('/')
+            || path.split('/').any(|part| part.is_empty() || part == ".." || part == ".")
+        {
             faults.add(at, "is not the name of a kernel parameter");
             continue;
         }
@@ -75,7 +87,8 @@ pub(super) fn plan(
 /// Names the parameter, its value and the kernel's refusal.
 pub fn apply(plan: &NamespacesPlan, proc: BorrowedFd) -> Result<()> {
     for (path, value) in &plan.sysctl {
-        procfs::write(proc, &format!("sys/{path}"), value).context(|| format!("set kernel parameter {path:?} to {value:?}"))?;
+        procfs::write(proc, &format!("sys/{path}"), value)
+            .context(|| format!("set kernel parameter {path:?} to {value:?}"))?;
     }
     Ok(())
 }

@@ -76,7 +76,9 @@ fn executable(path: &str) -> std::result::Result<(), Errno> {
 
 fn refusal(name: &str, errno: Errno) -> Error {
     match errno {
-        Errno::ENOENT | Errno::ENOTDIR => Error::from(errno).context(format!("exec: {name:?}: stat {name}")).of_kind(Kind::ProgramNotFound),
+        Errno::ENOENT | Errno::ENOTDIR => {
+            Error::from(errno).context(format!("exec: {name:?}: stat {name}")).of_kind(Kind::ProgramNotFound)
+        }
         _ => Error::from(errno).context(format!("exec: {name:?}")).of_kind(Kind::ProgramNotExecutable),
     }
 }
@@ -102,7 +104,11 @@ fn search(name: &str, env: &[String]) -> Result<String> {
 /// The home directory that the container's own /etc/passwd gives the user.
 fn home_of(uid: u32) -> Option<String> {
     // An image can have anything there: a FIFO must not hang this, nor an endless file fill the memory.
-    let file = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open("/etc/passwd").ok()?;
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open("/etc/passwd")
+        .ok()?;
     if !file.metadata().ok()?.is_file() {
         return None;
     }

@@ -80,17 +80,24 @@ impl ProcessPlan {
     pub fn describe(&self) -> Vec<String> {
         let mut lines = vec![
             format!("run {:?} in {}", self.args, self.cwd.display()),
-            format!("as user {}, group {}{}", self.uid, self.gid, match self.groups.as_slice() {
-                [] => String::new(),
-                groups => format!(", also in {groups:?}"),
-            }),
+            format!(
+                "as user {}, group {}{}",
+                self.uid,
+                self.gid,
+                match self.groups.as_slice() {
+                    [] => String::new(),
+                    groups => format!(", also in {groups:?}"),
+                }
+            ),
         ];
         let sets = &self.capabilities;
         let all = [sets.bounding, sets.effective, sets.permitted];
         if all.iter().all(|set| *set == sets.bounding) {
             lines.push(format!("capabilities: {}", names_of(sets.bounding)));
         } else {
-            for (name, set) in [("bounding", sets.bounding), ("permitted", sets.permitted), ("effective", sets.effective)] {
+            for (name, set) in
+                [("bounding", sets.bounding), ("permitted", sets.permitted), ("effective", sets.effective)]
+            {
                 lines.push(format!("{name} capabilities: {}", names_of(set)));
             }
         }
@@ -100,7 +107,11 @@ impl ProcessPlan {
             }
         }
         lines.push(format!("new privileges by execve: {}", if self.no_new_privileges { "no" } else { "yes" }));
-        lines.extend(self.rlimits.iter().map(|limit| format!("{} {} (at most {})", limit.name, shown(limit.soft), shown(limit.hard))));
+        lines.extend(
+            self.rlimits
+                .iter()
+                .map(|limit| format!("{} {} (at most {})", limit.name, shown(limit.soft), shown(limit.hard))),
+        );
         lines.extend(self.oom_score_adj.map(|score| format!("OOM score adjustment {score}")));
         lines.extend(self.personality.map(|domain| format!("personality {domain:#x}")));
         lines.extend(self.scheduler.map(|scheduler| format!("scheduling policy {}", scheduler.policy)));

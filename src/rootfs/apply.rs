@@ -38,13 +38,16 @@ impl Sources {
             }
             Ok(tree)
         };
-        let root = copy(&plan.root, true).context(|| format!("open the root file system {:?}", plan.root.display().to_string()))?;
+        let root = copy(&plan.root, true)
+            .context(|| format!("open the root file system {:?}", plan.root.display().to_string()))?;
         let mut binds = Vec::with_capacity(plan.mounts.len());
         for mount in &plan.mounts {
             binds.push(match &mount.what {
-                What::Bind { source, recursive } => Some(copy(source, *recursive).context(|| {
-                    format!("mounts[{}].source: open {:?}", mount.index, source.display().to_string())
-                })?),
+                What::Bind { source, recursive } => {
+                    Some(copy(source, *recursive).context(|| {
+                        format!("mounts[{}].source: open {:?}", mount.index, source.display().to_string())
+                    })?)
+                }
                 _ => None,
             });
         }
@@ -74,7 +77,8 @@ impl<'a> Root<'a> {
             return Ok(()); // these mounts are the host's
         }
         let (propagation, recursive) = plan.propagation;
-        set_propagation_of(Path::new("/"), propagation, recursive).context(|| "set the propagation of the host's mounts")
+        set_propagation_of(Path::new("/"), propagation, recursive)
+            .context(|| "set the propagation of the host's mounts")
     }
 
     /// Attaches the root file system, where the mounts can go on it.
@@ -129,7 +133,9 @@ impl<'a> Root<'a> {
     /// Names the path.
     pub fn make_cwd(&self) -> Result<()> {
         let cwd = &self.plan.cwd;
-        self.inside().open_or_make(cwd, Leaf::Directory).context(|| format!("process.cwd: {:?}", cwd.display().to_string()))?;
+        self.inside()
+            .open_or_make(cwd, Leaf::Directory)
+            .context(|| format!("process.cwd: {:?}", cwd.display().to_string()))?;
         Ok(())
     }
 
@@ -145,7 +151,8 @@ impl<'a> Root<'a> {
                 pivot_root(".", ".").context(|| "pivot_root (on a ramdisk, --no-pivot does without)")?;
                 if self.plan.propagation.0 == MsFlags::MS_SHARED.bits() {
                     // The unmounting must not reach the host.
-                    set_propagation_of(Path::new("."), MsFlags::MS_SLAVE.bits(), true).context(|| "cut the old root off")?;
+                    set_propagation_of(Path::new("."), MsFlags::MS_SLAVE.bits(), true)
+                        .context(|| "cut the old root off")?;
                 }
                 umount2(".", MntFlags::MNT_DETACH).context(|| "unmount the old root")?;
             }
@@ -216,7 +223,8 @@ impl<'a> Root<'a> {
 
     /// A detached mount of the container's /dev/null, which an image cannot have made something else of.
     fn null_device(&self) -> Result<OwnedFd> {
-        let null = self.inside().open(Path::new("/dev/null"), OFlag::O_PATH).context(|| "open \"/dev/null\" in the root")?;
+        let null =
+            self.inside().open(Path::new("/dev/null"), OFlag::O_PATH).context(|| "open \"/dev/null\" in the root")?;
         let stat = fstat(&null)?;
         if stat.st_mode & libc::S_IFMT != libc::S_IFCHR || stat.st_rdev != libc::makedev(1, 3) {
             return Err(Error::system("\"/dev/null\" in the root is not the null device"));

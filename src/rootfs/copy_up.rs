@@ -87,6 +87,7 @@ fn keep(to: BorrowedFd, name: &OsStr, stat: &FileStat, link: bool) -> Result<()>
     if !link {
         fchmodat(to, name, Mode::from_bits_retain(stat.st_mode & 0o7777), FchmodatFlags::FollowSymlink)?;
     }
-    let (accessed, modified) = (TimeSpec::new(stat.st_atime, stat.st_atime_nsec), TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec));
+    let (accessed, modified) =
+        (TimeSpec::new(stat.st_atime, stat.st_atime_nsec), TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec));
     Ok(utimensat(to, name, &accessed, &modified, UtimensatFlags::NoFollowSymlink)?)
 }

@@ -29,7 +29,11 @@ impl RootfsPlan {
             }
         )];
         let last = self.final_propagation.map(|last| format!(", then the root is {}", propagation_name(last)));
-        lines.push(format!("the host's mounts become {}{}", propagation_name(self.propagation), last.unwrap_or_default()));
+        lines.push(format!(
+            "the host's mounts become {}{}",
+            propagation_name(self.propagation),
+            last.unwrap_or_default()
+        ));
         for mount in &self.mounts {
             let what = match &mount.what {
                 What::Bind { source, recursive } => {
@@ -58,7 +62,10 @@ impl RootfsPlan {
             let names: Vec<_> = self.devices.iter().map(|device| device.path.display().to_string()).collect();
             lines.push(format!("devices {how}: {}", names.join(" ")));
         } else {
-            lines.push(format!("/dev is the bundle's own: none of the {} default devices is made", DEFAULT_DEVICES.len()));
+            lines.push(format!(
+                "/dev is the bundle's own: none of the {} default devices is made",
+                DEFAULT_DEVICES.len()
+            ));
         }
         if self.console {
             lines.push("/dev/console is the terminal".to_owned());

@@ -16,8 +16,12 @@ use crate::error::{Context, Error, Result};
 use crate::sys::mount::{OPEN_TREE_CLONE, c_string, move_mount, open_tree};
 
 /// The links of config-linux.md, "Default Devices": path below /dev, and target.
-const LINKS: [(&str, &str); 4] =
-    [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")];
+const LINKS: [(&str, &str); 4] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+];
 
 impl Root<'_> {
     /// Makes the device nodes and the default links. The caller's umask must be 0.
@@ -33,7 +37,9 @@ impl Root<'_> {
             let what = || format!("make the device {:?}", device.path.display().to_string());
             let elsewhere: OwnedFd;
             let (parent, name) = match device.path.parent() {
-                Some(parent) if parent == Path::new("/dev") => (dev.as_fd(), device.path.file_name().unwrap_or_default()),
+                Some(parent) if parent == Path::new("/dev") => {
+                    (dev.as_fd(), device.path.file_name().unwrap_or_default())
+                }
                 _ => {
                     elsewhere = self.inside().parent(&device.path)?.0;
                     (elsewhere.as_fd(), device.path.file_name().unwrap_or_default())
@@ -74,7 +80,8 @@ fn make_node(parent: BorrowedFd, name: &OsStr, device: &Device) -> Result<()> {
         Err(Errno::EEXIST) => {
             // The image has it already: right if it is the same device, else a trap.
             let stat = stat_at(parent, name)?;
-            let same = stat.st_mode & libc::S_IFMT == device.kind && (device.kind == libc::S_IFIFO || stat.st_rdev == number);
+            let same =
+                stat.st_mode & libc::S_IFMT == device.kind && (device.kind == libc::S_IFIFO || stat.st_rdev == number);
             if same { Ok(()) } else { Err(Error::config("the root has something else there")) }
         }
         Err(errno) => Err(errno.into()),

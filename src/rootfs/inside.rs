@@ -112,7 +112,9 @@ impl Inside<'_> {
     /// # Errors
     /// Names the path.
     pub fn parent(self, path: &Path) -> Result<(OwnedFd, std::ffi::OsString)> {
-        let name = path.file_name().ok_or_else(|| Error::config(format!("{:?} has no file name", path.display().to_string())))?;
+        let name = path
+            .file_name()
+            .ok_or_else(|| Error::config(format!("{:?} has no file name", path.display().to_string())))?;
         let parent = self.open_or_make(path.parent().unwrap_or(Path::new("/")), Leaf::Directory)?;
         Ok((parent, name.to_owned()))
     }

@@ -31,7 +31,11 @@ impl Root<'_> {
                     What::Cgroups { .. } => "mount \"cgroup\"".to_owned(),
                     What::Remount => "remount".to_owned(),
                 };
-                error.context(format!("mounts[{}]: {what} on {:?}", mount.index, mount.destination.display().to_string()))
+                error.context(format!(
+                    "mounts[{}]: {what} on {:?}",
+                    mount.index,
+                    mount.destination.display().to_string()
+                ))
             })?;
         }
         Ok(())
@@ -49,7 +53,11 @@ impl Root<'_> {
             What::FileSystem { name, source, data, copy_up: copies } => {
                 let place = self.place(mount, Leaf::Directory)?;
                 let fs = FileSystem::open(&c_string(name.as_str())?).map_err(|errno| {
-                    if errno == Errno::ENODEV { Error::unsupported("this kernel does not know the file system") } else { errno.into() }
+                    if errno == Errno::ENODEV {
+                        Error::unsupported("this kernel does not know the file system")
+                    } else {
+                        errno.into()
+                    }
                 })?;
                 configure(&fs, name, source, data, &place)?;
                 let tree = fs.mount(if *copies { 0 } else { mount.attributes.set })?;
@@ -93,7 +101,12 @@ impl Root<'_> {
         Ok(place)
     }
 
-    fn mount_cgroups(&self, mount: &MountPlan, binds: &[(String, std::path::PathBuf)], links: &[(String, String)]) -> Result<()> {
+    fn mount_cgroups(
+        &self,
+        mount: &MountPlan,
+        binds: &[(String, std::path::PathBuf)],
+        links: &[(String, String)],
+    ) -> Result<()> {
         let copy = |directory: &Path| -> Result<OwnedFd> {
             let path = c_string(directory.as_os_str().as_encoded_bytes())?;
             let tree = open_tree(AT_FDCWD.as_raw_fd(), &path, OPEN_TREE_CLONE)
@@ -115,7 +128,12 @@ impl Root<'_> {
         move_mount(&tree, place)?;
         for (name, directory) in binds {
             mkdirat(&tree, name.as_str(), Mode::from_bits_retain(0o755))?;
-            let place = nix::fcntl::openat(&tree, name.as_str(), OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+            let place = nix::fcntl::openat(
+                &tree,
+                name.as_str(),
+                OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+                Mode::empty(),
+            )?;
             move_mount(copy(directory)?, place)?;
         }
         for (name, target) in links {
@@ -129,7 +147,13 @@ impl Root<'_> {
 }
 
 /// Gives the file system its parameters and makes it.
-fn configure(fs: &FileSystem, name: &str, source: &str, data: &[(String, Option<String>)], place: &OwnedFd) -> Result<()> {
+fn configure(
+    fs: &FileSystem,
+    name: &str,
+    source: &str,
+    data: &[(String, Option<String>)],
+    place: &OwnedFd,
+) -> Result<()> {
     let refused = |what: String, errno: Errno| {
         let error = Error::from(errno).context(what);
         match fs.complaint() {
@@ -140,7 +164,8 @@ fn configure(fs: &FileSystem, name: &str, source: &str, data: &[(String, Option<
     fs.set(c"source", Some(&c_string(source)?)).map_err(|errno| refused(format!("source {source:?}"), errno))?;
     for (key, value) in data {
         let value: Option<CString> = value.as_deref().map(c_string).transpose()?;
-        fs.set(&c_string(key.as_str())?, value.as_deref()).map_err(|errno| refused(format!("option {key:?}"), errno))?;
+        fs.set(&c_string(key.as_str())?, value.as_deref())
+            .map_err(|errno| refused(format!("option {key:?}"), errno))?;
     }
     if name == "tmpfs" && !data.iter().any(|(key, _)| key == "mode") {
         // A tmpfs over a directory looks like the directory.

@@ -31,7 +31,9 @@ enum Effect {
     IdMap,
 }
 
-use Effect::{Atime, AtimeAll, Bind, Clear, ClearAll, CopyUp, IdMap, Nothing, Propagation, Remount, Set, SetAll, Superblock};
+use Effect::{
+    Atime, AtimeAll, Bind, Clear, ClearAll, CopyUp, IdMap, Nothing, Propagation, Remount, Set, SetAll, Superblock,
+};
 
 const PRIVATE: u64 = MsFlags::MS_PRIVATE.bits();
 const SHARED: u64 = MsFlags::MS_SHARED.bits();
@@ -177,7 +179,8 @@ impl Options {
         // One word may hold several, separated by commas, as mount(8) takes them.
         for word in words.iter().flat_map(|word| word.split(',')).filter(|word| !word.is_empty()) {
             let Ok(index) = OPTIONS.binary_search_by(|(name, _)| (*name).cmp(word)) else {
-                let (key, value) = word.split_once('=').map_or((word, None), |(key, value)| (key, Some(value.to_owned())));
+                let (key, value) =
+                    word.split_once('=').map_or((word, None), |(key, value)| (key, Some(value.to_owned())));
                 options.data.push((key.to_owned(), value));
                 continue;
             };

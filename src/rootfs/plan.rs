@@ -89,7 +89,8 @@ pub fn plan(spec: &Spec, around: &Surroundings, faults: &mut Faults) -> RootfsPl
         (true, true) => Switch::Move,
         (true, false) => Switch::Pivot,
     };
-    let bound_dev = |mount: &MountPlan| mount.destination == Path::new("/dev") && matches!(mount.what, What::Bind { .. });
+    let bound_dev =
+        |mount: &MountPlan| mount.destination == Path::new("/dev") && matches!(mount.what, What::Bind { .. });
     let process = spec.process().as_ref();
     let paths = |field: &str, list: Option<&Vec<String>>, faults: &mut Faults| {
         let mut planned = Vec::new();
@@ -115,7 +116,7 @@ pub fn plan(spec: &Spec, around: &Surroundings, faults: &mut Faults) -> RootfsPl
         console: process.and_then(oci_spec::runtime::Process::terminal).unwrap_or(false),
         masked: paths("maskedPaths", linux.and_then(|linux| linux.masked_paths().as_ref()), faults),
         readonly_paths: paths("readonlyPaths", linux.and_then(|linux| linux.readonly_paths().as_ref()), faults),
-        cwd: process.map(|process| process.cwd().clone()).unwrap_or_else(|| "/".into()),
+        cwd: process.map_or_else(|| "/".into(), |process| process.cwd().clone()),
     }
 }
 
@@ -141,7 +142,10 @@ fn plan_mount(index: usize, mount: &Mount, around: &Surroundings, faults: &mut F
         && destination != Path::new("/proc")
         && !INSIDE_PROC.iter().any(|path| destination == Path::new(path))
     {
-        faults.add(at("destination"), format_args!("{shown:?} is inside /proc, where only {} may be mounted", INSIDE_PROC.join(", ")));
+        faults.add(
+            at("destination"),
+            format_args!("{shown:?} is inside /proc, where only {} may be mounted", INSIDE_PROC.join(", ")),
+        );
         return None;
     }
     let options = Options::read(mount.options().as_deref().unwrap_or_default());
@@ -288,7 +292,8 @@ mod tests {
 
     #[test]
     fn a_relative_source_is_below_the_bundle_and_dots_are_taken_out_of_the_destination() {
-        let (plan, faults) = mount(r#"{"destination":"/a/../b/./c","source":"data","type":"none","options":["bind","ro"]}"#);
+        let (plan, faults) =
+            mount(r#"{"destination":"/a/../b/./c","source":"data","type":"none","options":["bind","ro"]}"#);
         assert_eq!(faults, "");
         assert_eq!(plan.mounts[0].destination, Path::new("/b/c"));
         assert_eq!(plan.mounts[0].what, What::Bind { source: "/bundle/data".into(), recursive: false });
@@ -312,7 +317,10 @@ mod tests {
     #[test]
     fn a_mount_is_a_bind_or_has_a_type() {
         assert!(mount(r#"{"destination":"/x","source":"y"}"#).1.starts_with("mounts[0].type: is empty"));
-        assert_eq!(mount(r#"{"destination":"/x","options":["bind"]}"#).1, "mounts[0].source: a bind mount needs a source");
+        assert_eq!(
+            mount(r#"{"destination":"/x","options":["bind"]}"#).1,
+            "mounts[0].source: a bind mount needs a source"
+        );
         let (_, faults) = mount(r#"{"destination":"/x","source":"/y","options":["bind","size=5"]}"#);
         assert_eq!(faults, r#"mounts[0].options: "size" is not an option of a bind mount"#);
     }

@@ -58,7 +58,8 @@ pub struct MountAttr {
 pub fn open_tree(dir: RawFd, path: &CStr, flags: u32) -> Result<OwnedFd, Errno> {
     let empty = if path.is_empty() { libc::AT_EMPTY_PATH as u32 } else { 0 };
     // SAFETY: `path` is a C string that outlives the call; the kernel reads nothing else.
-    let fd = check(unsafe { libc::syscall(libc::SYS_open_tree, dir, path.as_ptr(), flags | OPEN_TREE_CLOEXEC | empty) })?;
+    let fd =
+        check(unsafe { libc::syscall(libc::SYS_open_tree, dir, path.as_ptr(), flags | OPEN_TREE_CLOEXEC | empty) })?;
     // SAFETY: the call gave a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
@@ -160,7 +161,8 @@ impl FileSystem {
         const FSPICK_EMPTY_PATH: u32 = 8;
         let fd = mount.as_fd().as_raw_fd();
         // SAFETY: the path is an empty C string; the descriptor is borrowed for the call.
-        let fd = check(unsafe { libc::syscall(libc::SYS_fspick, fd, c"".as_ptr(), FSPICK_CLOEXEC | FSPICK_EMPTY_PATH) })?;
+        let fd =
+            check(unsafe { libc::syscall(libc::SYS_fspick, fd, c"".as_ptr(), FSPICK_CLOEXEC | FSPICK_EMPTY_PATH) })?;
         // SAFETY: the call gave a new descriptor that nobody else owns.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }))
     }

@@ -314,7 +314,8 @@ pub fn exec_path(path: &CStr, arguments: &StringTable, environment: &StringTable
 /// As netdevice(7)'s `SIOCSIFFLAGS`.
 pub fn bring_up_loopback() -> Result<(), Errno> {
     // SAFETY: integers only.
-    let socket = check(libc::c_long::from(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) }))?;
+    let socket =
+        check(libc::c_long::from(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) }))?;
     // SAFETY: the call gave a new descriptor that nobody else owns.
     let socket = unsafe { OwnedFd::from_raw_fd(socket as RawFd) };
     // SAFETY: ifreq is plain data, for which zero is a valid value.
@@ -323,19 +324,10 @@ pub fn bring_up_loopback() -> Result<(), Errno> {
     request.ifr_name[1] = b'o' as libc::c_char;
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
     // SAFETY: SIOCSIFFLAGS reads one ifreq.
-    check(libc::c_long::from(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, std::ptr::from_ref(&request)) }))?;
+    check(libc::c_long::from(unsafe {
+        libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, std::ptr::from_ref(&request))
+    }))?;
     Ok(())
-}
-
-/// Takes ownership of a descriptor that this process was given by number, such as those of `--preserve-fds`.
-///
-/// # Errors
-/// `EBADF` if it is not open.
-pub fn borrow_inherited(fd: RawFd) -> Result<BorrowedFd<'static>, Errno> {
-    // SAFETY: F_GETFD only asks.
-    check(libc::c_long::from(unsafe { libc::fcntl(fd, libc::F_GETFD) }))?;
-    // SAFETY: the descriptor is open, and the callers never close descriptors that they did not open.
-    Ok(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
 /// Ends this process at once, running nothing of the standard library's.
