@@ -1,1 +1,79 @@
-//! (being written)
+//! The six kinds of hooks: which programs a configuration wants run at which moments, and running them.
+//!
+//! When and where a kind runs is the lifecycle's to know: `prestart`, `createRuntime`, `poststart` and `poststop` run on the
+//! host's side, `createContainer` and `startContainer` on the container's (runtime-spec, config.md, POSIX-platform Hooks).
+
+mod plan;
+mod run;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use plan::plan;
+pub use run::{run, run_each};
+
+/// Every hook, by kind, each kind in the order it is run in.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HooksPlan {
+    /// On the host's side, when the namespaces are there; deprecated in favour of the next three.
+    pub prestart: Vec<Hook>,
+    /// On the host's side, after `prestart` and before the root is pivoted to.
+    pub create_runtime: Vec<Hook>,
+    /// In the container's namespaces, after `createRuntime` and before the root is pivoted to.
+    pub create_container: Vec<Hook>,
+    /// In the container, at `start`, before its program.
+    pub start_container: Vec<Hook>,
+    /// On the host's side, after the container's program was started.
+    pub poststart: Vec<Hook>,
+    /// On the host's side, after the container was deleted.
+    pub poststop: Vec<Hook>,
+}
+
+/// One program to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hook {
+    /// The program's absolute path.
+    pub path: PathBuf,
+    /// Its arguments, the first being its name; none means that its path is its name.
+    pub args: Vec<String>,
+    /// Its whole environment, `NAME=value` each.
+    pub env: Vec<String>,
+    /// After how many seconds it is killed, if ever.
+    pub timeout: Option<u64>,
+}
+
+impl HooksPlan {
+    /// Every kind by its name in config.json, in the order of the lifecycle.
+    pub fn kinds(&self) -> [(&'static str, &[Hook]); 6] {
+        [
+            ("prestart", &self.prestart),
+            ("createRuntime", &self.create_runtime),
+            ("createContainer", &self.create_container),
+            ("startContainer", &self.start_container),
+            ("poststart", &self.poststart),
+            ("poststop", &self.poststop),
+        ]
+    }
+
+    /// Whether there is no hook at all.
+    pub fn is_empty(&self) -> bool {
+        self.kinds().iter().all(|(_, hooks)| hooks.is_empty())
+    }
+
+    /// The plan in words, a line a hook.
+    pub fn describe(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (kind, hooks) in self.kinds() {
+            for hook in hooks {
+                let arguments = hook.args.get(1..).filter(|arguments| !arguments.is_empty());
+                let arguments = arguments.map(|arguments| format!(" with the arguments {arguments:?}"));
+                let timeout = hook.timeout.map(|seconds| format!(", killed after {seconds} s"));
+                let (arguments, timeout) = (arguments.unwrap_or_default(), timeout.unwrap_or_default());
+                lines.push(format!("{kind} hook {}{arguments}{timeout}", hook.path.display()));
+            }
+        }
+        lines
+    }
+}

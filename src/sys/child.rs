@@ -138,6 +138,8 @@ pub fn pidfd_send_signal(pidfd: BorrowedFd, signal: i32) -> Result<(), Errno> {
 pub enum Which<'a> {
     /// The child that this pidfd refers to.
     Pidfd(BorrowedFd<'a>),
+    /// The child with this pid.
+    Pid(i32),
     /// Whichever.
     Any,
 }
@@ -149,6 +151,7 @@ pub enum Which<'a> {
 pub fn wait(which: Which, block: bool) -> Result<Option<(i32, Ending)>, Errno> {
     let (kind, id) = match which {
         Which::Pidfd(fd) => (libc::P_PIDFD, fd.as_raw_fd() as libc::id_t),
+        Which::Pid(pid) => (libc::P_PID, pid as libc::id_t),
         Which::Any => (libc::P_ALL, 0),
     };
     let flags = libc::WEXITED | if block { 0 } else { libc::WNOHANG };
