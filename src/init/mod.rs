@@ -171,7 +171,7 @@ fn prepare(
         channel.send(&Message::Hooks)?;
         channel.wait_for_go()?;
     }
-    run_hooks("createContainer", &plan.hooks.create_container, plan, state, (pid, "creating"), true)?;
+    run_hooks("createContainer", &plan.hooks.create_container, plan, state, (pid, "created"), true)?;
 
     // 6. The root becomes `/`.
     root.become_slash()?;
