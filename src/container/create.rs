@@ -178,7 +178,8 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, (joined, console, sources): In
                 }
             },
             Some(Message::Hooks) => {
-                let state = hooks::state_json(&state, pid, ContainerState::Creating)?;
+                // Hooks come after the lifecycle's step 2, which is what "creating" stands for (runtime.md, "State").
+                let state = hooks::state_json(&state, pid, ContainerState::Created)?;
                 let cwd = Some(plan.init.bundle.as_path());
                 hooks::run("prestart", &plan.init.hooks.prestart, &state, cwd)?;
                 hooks::run("createRuntime", &plan.init.hooks.create_runtime, &state, cwd)?;

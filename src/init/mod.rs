@@ -172,7 +172,7 @@ fn prepare(
         channel.send(&Message::Hooks)?;
         channel.wait_for_go()?;
     }
-    run_hooks("createContainer", &plan.hooks.create_container, plan, state, (pid, ContainerState::Creating), true)?;
+    run_hooks("createContainer", &plan.hooks.create_container, plan, state, (pid, ContainerState::Created), true)?;
 
     // 6. The root becomes `/`.
     root.become_slash()?;
