@@ -95,6 +95,9 @@ impl<'a> Root<'a> {
         } else if plan.propagation.0 == MsFlags::MS_SHARED.bits() {
             // Otherwise the host's `/` would be covered too.
             set_propagation_of(place, MsFlags::MS_PRIVATE.bits(), false).context(what)?;
+            // A copy of a shared mount is shared, which pivot_root(2) refuses of a new root; it is shared again afterwards.
+            let private = MountAttr { propagation: MsFlags::MS_PRIVATE.bits(), ..MountAttr::default() };
+            mount_setattr(&root, false, &private).context(what)?;
         }
         let place = open(place, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).context(what)?;
         move_mount(&root, &place).context(what)?;
