@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use nix::fcntl::OFlag;
+use oci_spec::runtime::ContainerState;
 
 use super::CreateOptions;
 use super::plan::{self, Plan};
@@ -20,7 +21,7 @@ use crate::host::{clock, procfs};
 use crate::init::{self, Channel, Gate, Handles, Message};
 use crate::namespaces::{self, Namespace};
 use crate::rootfs::Sources;
-use crate::sys::child::ChildrenKept;
+use crate::sys::child::{ChildrenKept, Ending, Which, wait};
 use crate::sys::process::pidfd_send_signal;
 use crate::terminal;
 use crate::terminal::signals::Signals;
@@ -63,7 +64,7 @@ impl Unfinished {
     fn undo(self) {
         if let Some((pid, pidfd)) = &self.process {
             let _ = pidfd_send_signal(pidfd, libc::SIGKILL);
-            let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(*pid), None);
+            let _ = wait(Which::Pid(*pid), true);
         }
         let cgroup = self.cgroup.as_ref();
         let gone = super::delete::destroy(&self.entry, &self.record, cgroup);
@@ -178,7 +179,7 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, (joined, console, sources): In
             },
             Some(Message::Hooks) => {
                 // Hooks come after the lifecycle's step 2, which is what "creating" stands for (runtime.md, "State").
-                let state = hooks::state_json(&state, pid, "created")?;
+                let state = hooks::state_json(&state, pid, ContainerState::Created)?;
                 let cwd = Some(plan.init.bundle.as_path());
                 hooks::run("prestart", &plan.init.hooks.prestart, &state, cwd)?;
                 hooks::run("createRuntime", &plan.init.hooks.create_runtime, &state, cwd)?;
@@ -201,10 +202,9 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, (joined, console, sources): In
 
 /// How a first process ended that did not say why.
 fn early_end(pid: i32) -> Error {
-    use nix::sys::wait::{WaitStatus, waitpid};
-    let how = match waitpid(nix::unistd::Pid::from_raw(pid), None) {
-        Ok(WaitStatus::Signaled(_, signal, _)) => format!("was killed by {signal}"),
-        Ok(WaitStatus::Exited(_, status)) => format!("exited with status {status}"),
+    let how = match wait(Which::Pid(pid), true) {
+        Ok(Some((_, Ending::Killed(signal)))) => format!("was killed by signal {signal}"),
+        Ok(Some((_, Ending::Exited(status)))) => format!("exited with status {status}"),
         _ => "ended".to_owned(),
     };
     Error::system(format!("the container's first process {how} before it was ready (out of memory, or of its limits?)"))
@@ -216,7 +216,7 @@ fn tell(unfinished: &mut Unfinished, options: &CreateOptions, pidfd_socket: Opti
         return Ok(());
     };
     if let Some(socket) = pidfd_socket {
-        terminal::console::send_pidfd(socket.as_fd(), "pidfd", pidfd.as_fd())?;
+        terminal::console::send_pidfd(socket.as_fd(), terminal::console::PIDFD_OF_INIT, pidfd.as_fd())?;
     }
     if let Some(path) = &options.pid_file {
         write_pid_file(path, *pid).context(|| format!("write the pid file {:?}", path.display().to_string()))?;

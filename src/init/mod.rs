@@ -16,6 +16,7 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{sethostname, setsid};
+use oci_spec::runtime::ContainerState;
 use serde::Serialize;
 
 use crate::cgroup::Entrance;
@@ -171,7 +172,7 @@ fn prepare(
         channel.send(&Message::Hooks)?;
         channel.wait_for_go()?;
     }
-    run_hooks("createContainer", &plan.hooks.create_container, plan, state, (pid, "created"), true)?;
+    run_hooks("createContainer", &plan.hooks.create_container, plan, state, (pid, ContainerState::Created), true)?;
 
     // 6. The root becomes `/`.
     root.become_slash()?;
@@ -211,7 +212,14 @@ fn begin(
     signals: Option<&Signals>,
     state: &oci_spec::runtime::State,
 ) -> Result<Infallible> {
-    run_hooks("startContainer", &plan.hooks.start_container, plan, state, (prepared.pid, "created"), false)?;
+    run_hooks(
+        "startContainer",
+        &plan.hooks.start_container,
+        plan,
+        state,
+        (prepared.pid, ContainerState::Created),
+        false,
+    )?;
     if plan.process.no_new_privileges {
         prctl::set_no_new_privs().context(|| "process.noNewPrivileges: set it")?;
     }
@@ -239,7 +247,7 @@ fn run_hooks(
     list: &[hooks::Hook],
     plan: &InitPlan,
     state: &oci_spec::runtime::State,
-    (pid, status): (i32, &str),
+    (pid, status): (i32, ContainerState),
     on_host: bool,
 ) -> Result<()> {
     if list.is_empty() {
