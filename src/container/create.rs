@@ -90,7 +90,7 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
     let pidfd_socket = options.pidfd_socket.as_deref().map(terminal::console::connect).transpose()?;
     // In a user namespace the container's root may not look at what the host's root may.
     let sources = plan.init.namespaces.has(Namespace::User) && plan.init.namespaces.has(Namespace::Mount);
-    let sources = sources.then(|| Sources::open(&plan.init.rootfs, true)).transpose()?;
+    let sources = sources.then(|| Sources::open_for_another(&plan.init.rootfs)).transpose()?;
 
     // 2. Take the id, and say what is about to be made.
     let record = record_of(&bundle, &plan, options);
