@@ -24,12 +24,20 @@ pub struct Sources {
 
 impl Sources {
     /// Opens the root file system, for use in this mount namespace. The sources of bind mounts are opened each at its turn,
-    /// so that the kernel, which lists mounts in the order of their making, lists them in that of config.json.
+    /// so that the kernel, which lists mounts in the order of their making, lists them in that of config.json; but all at
+    /// once where mounts stay shared with the host's, since attaching the root takes `/` out of that (see [`Root::attach`]),
+    /// and a source on it has to be copied before.
     ///
     /// # Errors
     /// Names the path that is not there.
     pub fn open(plan: &RootfsPlan) -> Result<Self> {
-        Ok(Self { root: copy_root(plan)?, binds: Vec::new() })
+        let root = copy_root(plan)?;
+        let binds = if plan.propagation.0 == MsFlags::MS_SHARED.bits() {
+            plan.mounts.iter().map(copy_source).collect::<Result<_>>()?
+        } else {
+            Vec::new()
+        };
+        Ok(Self { root, binds })
     }
 
     /// Opens the root file system and the source of every bind mount, for use in another mount namespace: their propagation
