@@ -8,6 +8,9 @@ use super::global::Global;
 use super::{Run, print_json, version};
 use crate::bundle::{OCI_VERSION, OCI_VERSION_MIN};
 use crate::error::Result;
+use crate::hooks::HooksPlan;
+use crate::seccomp::support;
+use crate::{namespaces, rootfs};
 
 /// Print what procrt supports as JSON
 ///
@@ -24,104 +27,56 @@ impl Run for Args {
     const NAME: &'static str = "features";
 
     fn run(self, _: &Global) -> Result<i32> {
-        print_json(&document(&implemented()), true)
+        print_json(&document(), true)
     }
 }
 
-/// What the slices implement, each list from its slice; nothing where that is not known.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Implemented<'a> {
-    /// The hooks of `hooks`.
-    pub hooks: Option<&'a [&'a str]>,
-    /// The options of `mounts[].options` that are no file system's own.
-    pub mount_options: Option<&'a [&'a str]>,
-    /// The types of `linux.namespaces[].type`.
-    pub namespaces: Option<&'a [&'a str]>,
-    /// Which control group managers and controllers there are.
-    pub cgroup: Cgroup,
-    /// What of `linux.seccomp` is understood.
-    pub seccomp: Seccomp<'a>,
-    /// Whether `process.apparmorProfile` is applied.
-    pub apparmor: bool,
-    /// Whether `process.selinuxLabel` and `linux.mountLabel` are applied.
-    pub selinux: bool,
-    /// Whether `linux.intelRdt` is applied.
-    pub intel_rdt: bool,
-    /// Whether mounts may have mappings of their own.
-    pub idmap: bool,
-    /// Whether `linux.netDevices` are moved.
-    pub net_devices: bool,
-}
-
 /// The `linux.cgroup` object.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Cgroup {
-    /// cgroup version 1.
-    pub v1: bool,
-    /// cgroup version 2.
-    pub v2: bool,
-    /// `--systemd-cgroup` as root.
-    pub systemd: bool,
-    /// `--systemd-cgroup` with a user's own systemd.
-    pub systemd_user: bool,
-    /// The rdma controller.
-    pub rdma: bool,
+struct Cgroup {
+    v1: bool,
+    v2: bool,
+    systemd: bool,
+    systemd_user: bool,
+    rdma: bool,
 }
 
 /// The `linux.seccomp` object.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Seccomp<'a> {
-    /// Whether there are filters at all.
-    pub enabled: bool,
-    /// `SCMP_ACT_…`
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub actions: Option<&'a [&'a str]>,
-    /// `SCMP_CMP_…`
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub operators: Option<&'a [&'a str]>,
-    /// `SCMP_ARCH_…`
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub archs: Option<&'a [&'a str]>,
-    /// `SECCOMP_FILTER_FLAG_…` that are recognized.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub known_flags: Option<&'a [&'a str]>,
-    /// Those of them that can be set.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub supported_flags: Option<&'a [&'a str]>,
-}
-
-/// What this build implements.
-fn implemented() -> Implemented<'static> {
-    Implemented::default()
+struct Seccomp {
+    enabled: bool,
+    actions: Vec<String>,
+    operators: Vec<String>,
+    archs: Vec<String>,
+    known_flags: Vec<String>,
+    supported_flags: Vec<String>,
 }
 
 /// The features document of [features.md](https://github.com/opencontainers/runtime-spec/blob/v1.3.0/features.md).
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Document<'a> {
+pub struct Document {
     oci_version_min: &'static str,
     oci_version_max: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hooks: Option<&'a [&'a str]>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mount_options: Option<&'a [&'a str]>,
-    linux: Linux<'a>,
+    hooks: Vec<&'static str>,
+    mount_options: Vec<&'static str>,
+    linux: Linux,
     annotations: BTreeMap<&'static str, &'static str>,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Linux<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    namespaces: Option<&'a [&'a str]>,
+struct Linux {
+    namespaces: Vec<&'static str>,
     capabilities: Vec<String>,
     cgroup: Cgroup,
-    seccomp: Seccomp<'a>,
+    seccomp: Seccomp,
     apparmor: Enabled,
     selinux: Enabled,
     intel_rdt: Enabled,
+    memory_policy: Enabled,
     mount_extensions: MountExtensions,
     net_devices: Enabled,
 }
@@ -136,8 +91,8 @@ struct MountExtensions {
     idmap: Enabled,
 }
 
-/// The document that says so.
-pub fn document<'a>(implemented: &Implemented<'a>) -> Document<'a> {
+/// What this build understands, each list from the slice that implements it.
+pub fn document() -> Document {
     let mut capabilities: Vec<caps::Capability> = caps::all().into_iter().collect();
     capabilities.sort_unstable_by_key(caps::Capability::index);
     let mut annotations = BTreeMap::from([("procrt.version", version::VERSION)]);
@@ -146,18 +101,27 @@ pub fn document<'a>(implemented: &Implemented<'a>) -> Document<'a> {
     Document {
         oci_version_min: OCI_VERSION_MIN,
         oci_version_max: OCI_VERSION,
-        hooks: implemented.hooks,
-        mount_options: implemented.mount_options,
+        hooks: HooksPlan::default().kinds().iter().map(|(name, _)| *name).collect(),
+        mount_options: rootfs::options::names().collect(),
         linux: Linux {
-            namespaces: implemented.namespaces,
+            namespaces: namespaces::NAMES.iter().map(|(name, _)| *name).collect(),
             capabilities: capabilities.iter().map(ToString::to_string).collect(),
-            cgroup: implemented.cgroup,
-            seccomp: implemented.seccomp,
-            apparmor: enabled(implemented.apparmor),
-            selinux: enabled(implemented.selinux),
-            intel_rdt: enabled(implemented.intel_rdt),
-            mount_extensions: MountExtensions { idmap: enabled(implemented.idmap) },
-            net_devices: enabled(implemented.net_devices),
+            cgroup: Cgroup { v1: true, v2: true, systemd: false, systemd_user: false, rdma: false },
+            seccomp: Seccomp {
+                enabled: true,
+                actions: support::actions(),
+                operators: support::operators(),
+                archs: support::architectures(),
+                known_flags: support::known_flags(),
+                supported_flags: support::supported_flags(),
+            },
+            apparmor: enabled(true),
+            // The process's label is applied, that of the mounts is not.
+            selinux: enabled(false),
+            intel_rdt: enabled(false),
+            memory_policy: enabled(false),
+            mount_extensions: MountExtensions { idmap: enabled(false) },
+            net_devices: enabled(false),
         },
         annotations,
     }
@@ -169,30 +133,15 @@ mod tests {
 
     #[test]
     fn the_document_is_the_specifications() {
-        let implemented = Implemented {
-            hooks: Some(&["prestart"]),
-            mount_options: Some(&["ro"]),
-            namespaces: Some(&["mount", "time"]),
-            cgroup: Cgroup { v2: true, ..Cgroup::default() },
-            seccomp: Seccomp {
-                enabled: true,
-                actions: Some(&["SCMP_ACT_ERRNO"]),
-                archs: Some(&["SCMP_ARCH_X86_64"]),
-                ..Seccomp::default()
-            },
-            idmap: true,
-            ..Implemented::default()
-        };
-        let text = serde_json::to_string(&document(&implemented)).unwrap();
+        let text = serde_json::to_string(&document()).unwrap();
         let features: oci_spec::runtime::Features = serde_json::from_str(&text).unwrap();
-        assert_eq!(features.oci_version_min(), "1.0.0");
-        assert_eq!(features.oci_version_max(), "1.3.0");
-        assert_eq!(features.mount_options().as_deref(), Some(&["ro".to_owned()][..]));
+        assert_eq!((features.oci_version_min().as_str(), features.oci_version_max().as_str()), ("1.0.0", "1.3.0"));
+        assert!(features.mount_options().as_ref().unwrap().contains(&"rro".to_owned()));
         let linux = features.linux().as_ref().unwrap();
-        assert_eq!(linux.namespaces().as_ref().unwrap().len(), 2);
+        assert_eq!(linux.namespaces().as_ref().unwrap().len(), 8);
         assert_eq!(linux.cgroup().as_ref().unwrap().v2(), &Some(true));
-        assert_eq!(linux.seccomp().as_ref().unwrap().archs().as_ref().unwrap().len(), 1);
-        assert_eq!(linux.mount_extensions().as_ref().unwrap().idmap().as_ref().unwrap().enabled(), &Some(true));
+        let seccomp = linux.seccomp().as_ref().unwrap();
+        assert!(seccomp.actions().as_ref().is_some_and(|actions| !actions.is_empty()));
         let capabilities = linux.capabilities().as_ref().unwrap();
         assert_eq!(capabilities[0], "CAP_CHOWN");
         assert_eq!(capabilities.last().unwrap(), "CAP_CHECKPOINT_RESTORE");

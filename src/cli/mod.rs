@@ -230,7 +230,7 @@ mod tests {
             .filter_map(|line| line.strip_prefix("  "))
             .filter_map(|line| line.split_whitespace().next())
             .collect();
-        assert_eq!(named, ["create", "start", "run", "kill", "delete", "state", "list", "spec", "features"]);
+        assert_eq!(named, ["create", "start", "run", "kill", "delete", "state", "list", "spec", "explain", "features"]);
     }
 
     #[test]

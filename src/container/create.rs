@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use nix::fcntl::OFlag;
+use oci_spec::runtime::ContainerState;
 
 use super::CreateOptions;
 use super::plan::{self, Plan};
@@ -20,6 +21,7 @@ use crate::host::{clock, procfs};
 use crate::init::{self, Channel, Gate, Handles, Message};
 use crate::namespaces::{self, Namespace};
 use crate::rootfs::Sources;
+use crate::sys::child::{ChildrenKept, Ending, Which, wait};
 use crate::sys::process::pidfd_send_signal;
 use crate::terminal;
 use crate::terminal::signals::Signals;
@@ -30,7 +32,7 @@ pub(super) enum Start {
     /// By another procrt.
     Later,
     /// By this one, which may stay in the foreground.
-    Now(Option<Signals>),
+    Now(Option<Box<Signals>>),
 }
 
 /// A container that was created and whose process waits.
@@ -45,7 +47,7 @@ pub(super) struct Created {
     /// The terminal's master end, if nobody else was sent it.
     pub master: Option<OwnedFd>,
     /// The signals that wait for whoever stays in the foreground.
-    pub signals: Option<Signals>,
+    pub signals: Option<Box<Signals>>,
 }
 
 /// What has been made so far, and is unmade if the making does not come to its end.
@@ -62,7 +64,7 @@ impl Unfinished {
     fn undo(self) {
         if let Some((pid, pidfd)) = &self.process {
             let _ = pidfd_send_signal(pidfd, libc::SIGKILL);
-            let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(*pid), None);
+            let _ = wait(Which::Pid(*pid), true);
         }
         let cgroup = self.cgroup.as_ref();
         let gone = super::delete::destroy(&self.entry, &self.record, cgroup);
@@ -77,6 +79,9 @@ impl Unfinished {
 /// # Errors
 /// Whatever step failed; then everything made before it is unmade.
 pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Result<Created> {
+    // Hooks are waited for, which nobody can who ignores the end of children.
+    let _children = ChildrenKept::new().context(|| "watch children")?;
+
     // 1. Decide, and open what the container is made of: what is wrong is found before anything is made.
     let (bundle, plan) = plan::plan(options)?;
     check_console(&plan, options, &start)?;
@@ -85,7 +90,7 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
     let pidfd_socket = options.pidfd_socket.as_deref().map(terminal::console::connect).transpose()?;
     // In a user namespace the container's root may not look at what the host's root may.
     let sources = plan.init.namespaces.has(Namespace::User) && plan.init.namespaces.has(Namespace::Mount);
-    let sources = sources.then(|| Sources::open(&plan.init.rootfs, true)).transpose()?;
+    let sources = sources.then(|| Sources::open_for_another(&plan.init.rootfs)).transpose()?;
 
     // 2. Take the id, and say what is about to be made.
     let record = record_of(&bundle, &plan, options);
@@ -131,7 +136,7 @@ fn check_console(plan: &Plan, options: &CreateOptions, start: &Start) -> Result<
 }
 
 type Inputs = (namespaces::Handles, Option<OwnedFd>, Option<Sources>);
-type Made = (Channel, Option<OwnedFd>, Option<Signals>);
+type Made = (Channel, Option<OwnedFd>, Option<Box<Signals>>);
 
 fn make(unfinished: &mut Unfinished, plan: &Plan, (joined, console, sources): Inputs, start: Start) -> Result<Made> {
     unfinished.entry.write(&unfinished.record)?;
@@ -150,7 +155,7 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, (joined, console, sources): In
     let entrance = cgroup.entrance()?;
     let handles = Handles { channel: theirs, entrance, joined, sources, gate, state: state.clone() };
     let (pid, pidfd, channel) =
-        init::clone_first_process(&plan.init, handles, signals.as_ref(), ours, cgroup.birth_fd()?)?;
+        init::clone_first_process(&plan.init, handles, signals.as_deref(), ours, cgroup.birth_fd()?)?;
     unfinished.process = Some((pid, pidfd));
 
     // 5. What only the host's side can do for it.
@@ -167,10 +172,14 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, (joined, console, sources): In
         match channel.receive()? {
             Some(Message::Terminal(fd)) => match &console {
                 Some(socket) => terminal::console::send_master(socket.as_fd(), fd.as_fd())?,
-                None => master = Some(fd),
+                None => {
+                    terminal::relay::fit(fd.as_fd());
+                    master = Some(fd);
+                }
             },
             Some(Message::Hooks) => {
-                let state = hooks::state_json(&state, pid, "creating")?;
+                // Hooks come after the lifecycle's step 2, which is what "creating" stands for (runtime.md, "State").
+                let state = hooks::state_json(&state, pid, ContainerState::Created)?;
                 let cwd = Some(plan.init.bundle.as_path());
                 hooks::run("prestart", &plan.init.hooks.prestart, &state, cwd)?;
                 hooks::run("createRuntime", &plan.init.hooks.create_runtime, &state, cwd)?;
@@ -193,10 +202,9 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, (joined, console, sources): In
 
 /// How a first process ended that did not say why.
 fn early_end(pid: i32) -> Error {
-    use nix::sys::wait::{WaitStatus, waitpid};
-    let how = match waitpid(nix::unistd::Pid::from_raw(pid), None) {
-        Ok(WaitStatus::Signaled(_, signal, _)) => format!("was killed by {signal}"),
-        Ok(WaitStatus::Exited(_, status)) => format!("exited with status {status}"),
+    let how = match wait(Which::Pid(pid), true) {
+        Ok(Some((_, Ending::Killed(signal)))) => format!("was killed by signal {signal}"),
+        Ok(Some((_, Ending::Exited(status)))) => format!("exited with status {status}"),
         _ => "ended".to_owned(),
     };
     Error::system(format!("the container's first process {how} before it was ready (out of memory, or of its limits?)"))
@@ -208,7 +216,7 @@ fn tell(unfinished: &mut Unfinished, options: &CreateOptions, pidfd_socket: Opti
         return Ok(());
     };
     if let Some(socket) = pidfd_socket {
-        terminal::console::send_pidfd(socket.as_fd(), "pidfd", pidfd.as_fd())?;
+        terminal::console::send_pidfd(socket.as_fd(), terminal::console::PIDFD_OF_INIT, pidfd.as_fd())?;
     }
     if let Some(path) = &options.pid_file {
         write_pid_file(path, *pid).context(|| format!("write the pid file {:?}", path.display().to_string()))?;
@@ -255,10 +263,9 @@ pub(super) fn read_to_end(fd: BorrowedFd) -> Result<Vec<u8>> {
     let mut part = [0_u8; 4096];
     loop {
         match nix::unistd::read(fd, &mut part) {
-            Ok(0) => return Ok(bytes),
+            Ok(0) | Err(nix::errno::Errno::EAGAIN) => return Ok(bytes),
             Ok(length) => bytes.extend_from_slice(&part[..length]),
             Err(nix::errno::Errno::EINTR) => {}
-            Err(nix::errno::Errno::EAGAIN) => return Ok(bytes),
             Err(errno) => return Err(errno).context(|| format!("read descriptor {}", fd.as_raw_fd())),
         }
     }

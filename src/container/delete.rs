@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use oci_spec::runtime::ContainerState;
 
 use super::Status;
 use super::record::{ProcessId, Record};
@@ -106,11 +107,12 @@ pub(super) fn destroy(entry: &Entry, record: &Record, cgroup: Option<&Cgroup>) -
         unmount_root(record)?;
     }
     entry.remove()?;
-    let state = hooks::state_json(&record.oci_state(), 0, "stopped")?;
-    for hook in &record.poststop {
-        if let Err(error) = hooks::run("poststop", std::slice::from_ref(hook), &state, Some(&record.bundle)) {
-            log::warn!("{error}");
-        }
+    if record.poststop.is_empty() {
+        return Ok(());
+    }
+    let state = hooks::state_json(&record.oci_state(), 0, ContainerState::Stopped)?;
+    for error in hooks::run_each("poststop", &record.poststop, &state, Some(&record.bundle)) {
+        log::warn!("{error}");
     }
     Ok(())
 }

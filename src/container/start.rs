@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use oci_spec::runtime::ContainerState;
 
 use super::create::{self, Created, Start, read_to_end};
 use super::delete::destroy;
@@ -14,6 +15,7 @@ use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Kind, Result};
 use crate::hooks;
 use crate::init::{Message, decode_error};
+use crate::sys::child::{Which, wait};
 use crate::sys::process::pidfd_send_signal;
 use crate::terminal;
 use crate::terminal::signals::Signals;
@@ -83,7 +85,7 @@ fn run_poststart(entry: &Entry, record: &Record, pidfd: impl AsFd) -> Result<()>
         return Ok(());
     }
     let pid = record.process.map_or(0, |process| process.pid);
-    let state = hooks::state_json(&record.oci_state(), pid, "running")?;
+    let state = hooks::state_json(&record.oci_state(), pid, ContainerState::Running)?;
     hooks::run("poststart", &record.poststart, &state, Some(&record.bundle)).inspect_err(|_| {
         let _ = pidfd_send_signal(&pidfd, libc::SIGKILL);
         if let Err(error) = destroy(entry, record, None) {
@@ -101,14 +103,14 @@ pub fn run(store: &Store, options: &CreateOptions, run: RunOptions) -> Result<i3
         nix::sys::prctl::set_child_subreaper(true).context(|| "become a subreaper")?;
     }
     // Signals that come from here on are the container's, or are kept until it has ended.
-    let signals = (!run.detach).then(Signals::block).transpose()?;
+    let signals = (!run.detach).then(Signals::block).transpose()?.map(Box::new);
     let Created { mut entry, record, cgroup, pid, pidfd, channel, master, signals } =
         create::create(store, options, Start::Now(signals))?;
     channel.send(&Message::Go)?;
     // Its end of the channel closes at execve.
     if let Some(Message::Failed(error)) = channel.receive()? {
         let _ = pidfd_send_signal(&pidfd, libc::SIGKILL);
-        let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
+        let _ = wait(Which::Pid(pid), true);
         destroy(&entry, &record, Some(&cgroup))?;
         return Err(error);
     }

@@ -2,4 +2,5 @@
 
 pub mod cgroups;
 pub mod clock;
+pub mod lsm;
 pub mod procfs;

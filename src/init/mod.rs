@@ -16,6 +16,7 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{sethostname, setsid};
+use oci_spec::runtime::ContainerState;
 use serde::Serialize;
 
 use crate::cgroup::Entrance;
@@ -30,6 +31,7 @@ use crate::sys;
 use crate::terminal::TerminalPlan;
 use crate::terminal::pty::Pty;
 use crate::terminal::signals::Signals;
+use crate::terminal::stdio;
 
 pub use channel::{Channel, Message, decode_error};
 pub use gate::Gate;
@@ -91,10 +93,7 @@ pub fn run(plan: &InitPlan, handles: Handles, signals: Option<&Signals>) -> ! {
             sys::process::exit_now(1)
         }
     };
-    let opened = match gate.wait(&channel, prepared.proc.as_fd()) {
-        Ok(opened) => opened,
-        Err(_) => sys::process::exit_now(1),
-    };
+    let Ok(opened) = gate.wait(&channel, prepared.proc.as_fd()) else { sys::process::exit_now(1) };
     let Err(error) = begin(plan, &prepared, signals, &state);
     opened.fail(&channel, &error);
     sys::process::exit_now(1)
@@ -152,7 +151,7 @@ fn prepare(
     Root::set_propagation(&plan.rootfs)?;
     let sources = match sources {
         Some(sources) => sources,
-        None => Sources::open(&plan.rootfs, false)?,
+        None => Sources::open(&plan.rootfs)?,
     };
     let (tree, binds) = sources.into_parts();
     let root = Root::attach(&plan.rootfs, tree)?;
@@ -173,7 +172,7 @@ fn prepare(
         channel.send(&Message::Hooks)?;
         channel.wait_for_go()?;
     }
-    run_hooks("createContainer", &plan.hooks.create_container, plan, state, (pid, "creating"), true)?;
+    run_hooks("createContainer", &plan.hooks.create_container, plan, state, (pid, ContainerState::Created), true)?;
 
     // 6. The root becomes `/`.
     root.become_slash()?;
@@ -188,6 +187,9 @@ fn prepare(
 
     // 7. The process becomes the container's.
     process::set_limits(&plan.process, proc.as_fd())?;
+    if plan.terminal.is_none() {
+        stdio::give_to(plan.process.uid)?;
+    }
     let entered = process::enter_cwd(&plan.process);
     process::become_user(&plan.process, held_capabilities(plan))?;
     if entered.is_err() {
@@ -210,7 +212,14 @@ fn begin(
     signals: Option<&Signals>,
     state: &oci_spec::runtime::State,
 ) -> Result<Infallible> {
-    run_hooks("startContainer", &plan.hooks.start_container, plan, state, (prepared.pid, "created"), false)?;
+    run_hooks(
+        "startContainer",
+        &plan.hooks.start_container,
+        plan,
+        state,
+        (prepared.pid, ContainerState::Created),
+        false,
+    )?;
     if plan.process.no_new_privileges {
         prctl::set_no_new_privs().context(|| "process.noNewPrivileges: set it")?;
     }
@@ -238,7 +247,7 @@ fn run_hooks(
     list: &[hooks::Hook],
     plan: &InitPlan,
     state: &oci_spec::runtime::State,
-    (pid, status): (i32, &str),
+    (pid, status): (i32, ContainerState),
     on_host: bool,
 ) -> Result<()> {
     if list.is_empty() {

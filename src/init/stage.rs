@@ -8,6 +8,7 @@ use super::{Channel, Handles, InitPlan, Message, run};
 use crate::error::{Context, Error, Result};
 use crate::host::procfs;
 use crate::namespaces::{self, Namespace};
+use crate::sys::child::{Which, wait};
 use crate::sys::process::{Cloned, clone, exit_now};
 use crate::terminal::signals::Signals;
 
@@ -70,8 +71,7 @@ pub fn clone_first_process(
             drop(handles);
             restore()?;
             let answer = ours.receive();
-            nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(intermediate), None)
-                .context(|| "wait for the intermediate process")?;
+            wait(Which::Pid(intermediate), true).context(|| "wait for the intermediate process")?;
             match answer? {
                 Some(Message::Child(pidfd)) => {
                     let pid = pid_of(&pidfd).context(what)?;

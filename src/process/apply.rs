@@ -4,8 +4,8 @@ use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
 use nix::sys::prctl;
-use nix::sys::stat::{Mode, fstat, umask};
-use nix::unistd::{Gid, Uid, chdir, fchown, getcwd, setresgid, setresuid};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{Gid, Uid, chdir, getcwd, setresgid, setresuid};
 
 use super::ProcessPlan;
 use crate::error::{Context, Error, Result};
@@ -78,7 +78,6 @@ pub fn enter_cwd(plan: &ProcessPlan) -> Result<()> {
 /// # Errors
 /// Names the id or set that was refused.
 pub fn become_user(plan: &ProcessPlan, hold: u64) -> Result<()> {
-    own_standard_streams(plan);
     let now = process::capabilities().context(|| "read the capabilities")?;
     // What this machine cannot give is left out, as the specification has it; the caller has warned of it.
     let (wanted, have) = (plan.capabilities, now.permitted);
@@ -148,23 +147,4 @@ fn raise_ambient(plan: &ProcessPlan) -> Result<()> {
         process::raise_ambient(capability).context(|| "process.capabilities.ambient: set it")?;
     }
     Ok(())
-}
-
-/// Lets the user reopen its standard streams through /proc/self/fd, when they are its caller's pipes or terminal.
-fn own_standard_streams(plan: &ProcessPlan) {
-    if plan.uid == 0 {
-        return;
-    }
-    for fd in 0..3 {
-        let Ok(stream) = process::borrow_inherited(fd) else {
-            continue;
-        };
-        // /dev/null is everybody's. A stream whose owner cannot be changed still works through its descriptor.
-        let Ok(stat) = fstat(stream) else {
-            continue;
-        };
-        if stat.st_uid != plan.uid && stat.st_rdev != libc::makedev(1, 3) {
-            let _ = fchown(stream, Some(Uid::from_raw(plan.uid)), None);
-        }
-    }
 }

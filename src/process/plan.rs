@@ -7,6 +7,7 @@ use oci_spec::runtime::{
 
 use super::{CapabilitySets, ProcessPlan, Rlimit};
 use crate::error::Faults;
+use crate::host::lsm;
 use crate::sys::process::SchedulerAttributes;
 
 /// Decides about the process (config.md, "Process"; config-linux.md, "Personality"). A configuration without a process
@@ -90,9 +91,30 @@ pub fn plan(spec: &Spec, faults: &mut Faults) -> Option<ProcessPlan> {
             };
             (class, level.clamp(0, 7) as u16)
         }),
-        apparmor_profile: process.apparmor_profile().clone().filter(|profile| !profile.is_empty()),
-        selinux_label: process.selinux_label().clone().filter(|label| !label.is_empty()),
+        apparmor_profile: label(
+            "process.apparmorProfile",
+            process.apparmor_profile(),
+            "AppArmor",
+            lsm::apparmor_enabled,
+            faults,
+        ),
+        selinux_label: label("process.selinuxLabel", process.selinux_label(), "SELinux", lsm::selinux_enabled, faults),
     })
+}
+
+/// A label for a security module, which this kernel must have: what it was to confine would run unconfined.
+fn label(
+    path: &str,
+    value: &Option<String>,
+    module: &str,
+    enabled: fn() -> bool,
+    faults: &mut Faults,
+) -> Option<String> {
+    let label = value.clone().filter(|label| !label.is_empty())?;
+    if !enabled() {
+        faults.unsupported(path, format_args!("{label:?}: this kernel has no {module} at work"));
+    }
+    Some(label)
 }
 
 fn mask(set: Option<&Capabilities>) -> u64 {

@@ -330,17 +330,6 @@ pub fn bring_up_loopback() -> Result<(), Errno> {
     Ok(())
 }
 
-/// Takes ownership of a descriptor that this process was given by number, such as those of `--preserve-fds`.
-///
-/// # Errors
-/// `EBADF` if it is not open.
-pub fn borrow_inherited(fd: RawFd) -> Result<BorrowedFd<'static>, Errno> {
-    // SAFETY: F_GETFD only asks.
-    check(libc::c_long::from(unsafe { libc::fcntl(fd, libc::F_GETFD) }))?;
-    // SAFETY: the descriptor is open, and the callers never close descriptors that they did not open.
-    Ok(unsafe { BorrowedFd::borrow_raw(fd) })
-}
-
 /// Ends this process at once, running nothing of the standard library's.
 pub fn exit_now(status: i32) -> ! {
     // SAFETY: _exit never returns and touches no memory of this process.

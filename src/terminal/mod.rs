@@ -2,14 +2,15 @@
 //! the foreground on the host's side, where procrt itself drives it.
 //!
 //! The two ends meet in this order: the container opens a [`pty::Pty`] in its own devpts instance, the master end is sent
-//! away ([`console::send_master`], to the console socket or to procrt's own), the container takes the slave end as its
+//! away ([`console::send_master`], to the console socket or to procrt's own, which makes it fit our window with
+//! [`relay::fit`]), the container takes the slave end as its
 //! controlling terminal ([`pty::Pty::adopt`]), and [`foreground::supervise`] relays between the master and our own stdio.
 
 pub mod console;
 pub mod foreground;
 pub mod pty;
 mod raw;
-mod relay;
+pub mod relay;
 pub mod signals;
 pub mod stdio;
 

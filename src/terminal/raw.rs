@@ -14,7 +14,9 @@ static FORMER: Mutex<Option<Termios>> = Mutex::new(None);
 
 /// Our stdin in raw mode; it has its former modes back when this is dropped, and when the program panics.
 #[derive(Debug)]
-pub(super) struct RawMode(());
+pub(super) struct RawMode {
+    raw: Termios,
+}
 
 impl RawMode {
     /// Puts stdin in raw mode, if it is a terminal.
@@ -29,21 +31,18 @@ impl RawMode {
             Err(errno) => return Err(errno).context(what),
         };
         restore_on_panic();
-        let mut modes = former.clone();
-        cfmakeraw(&mut modes);
+        let mut raw = former.clone();
+        cfmakeraw(&mut raw);
         *FORMER.lock().unwrap_or_else(PoisonError::into_inner) = Some(former);
-        let entered = Self(());
-        tcsetattr(stdin(), SetArg::TCSANOW, &modes).context(what)?;
+        let entered = Self { raw };
+        tcsetattr(stdin(), SetArg::TCSANOW, &entered.raw).context(what)?;
         Ok(Some(entered))
     }
 
-    /// Puts stdin in raw mode again: a shell that stopped us and let us go on may have set others.
-    pub(super) fn renew(&self) {
+    /// Puts stdin in raw mode again: a shell that stopped us and let us go on may have set other modes.
+    pub(super) fn again(&self) {
         // A terminal that is gone has no modes; reading it will tell.
-        if let Ok(mut modes) = tcgetattr(stdin()) {
-            cfmakeraw(&mut modes);
-            let _ = tcsetattr(stdin(), SetArg::TCSANOW, &modes);
-        }
+        let _ = tcsetattr(stdin(), SetArg::TCSANOW, &self.raw);
     }
 }
 

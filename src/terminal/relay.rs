@@ -59,20 +59,15 @@ impl Relay {
         Ok(relay)
     }
 
-    /// Gives the container's terminal the size of ours; keeps its own if we have none.
+    /// Gives the container's terminal the size of ours.
     pub(super) fn resize(&self) {
-        let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-        let ours = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
-        if let Some(size) = ours.into_iter().find_map(|fd| sys::terminal::window_size(fd).ok()) {
-            // Setting a size cannot fail on a master end.
-            let _ = sys::terminal::set_window_size(self.master.as_fd(), size);
-        }
+        fit(self.master.as_fd());
     }
 
     /// Goes on after we were stopped.
     pub(super) fn resume(&self) {
         if let Some(raw) = &self.raw {
-            raw.renew();
+            raw.again();
         }
         self.resize();
     }
@@ -164,6 +159,17 @@ impl Relay {
     /// Whether every byte of a container that has ended is where it belongs.
     pub(super) fn is_done(&self) -> bool {
         self.drained && self.output.is_empty()
+    }
+}
+
+/// Gives the container's terminal, by its master end, the size of ours; it keeps its own if we have none. Whoever has a
+/// container in the foreground calls this before its program starts, which may look at the size at once.
+pub fn fit(master: BorrowedFd) {
+    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    let ours = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+    if let Some(size) = ours.into_iter().find_map(|fd| sys::terminal::window_size(fd).ok()) {
+        // Setting a size cannot fail on a master end.
+        let _ = sys::terminal::set_window_size(master, size);
     }
 }
 
