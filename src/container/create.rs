@@ -247,6 +247,7 @@ fn record_of(bundle: &Bundle, plan: &Plan, options: &CreateOptions) -> Record {
         id: options.id.clone(),
         bundle: bundle.dir.clone(),
         rootfs: bundle.rootfs.clone(),
+        begun: clock::ticks_since_boot(),
         created: clock::rfc3339(SystemTime::now()),
         annotations,
         process: None,

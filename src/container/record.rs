@@ -26,6 +26,8 @@ pub struct Record {
     pub bundle: PathBuf,
     /// The root file system's directory.
     pub rootfs: PathBuf,
+    /// When its making began, in clock ticks since boot, as [`ProcessId::start_time`] is.
+    pub begun: u64,
     /// When it was created (RFC 3339).
     pub created: String,
     /// The configuration's annotations.
