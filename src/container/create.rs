@@ -17,6 +17,7 @@ use crate::bundle::Bundle;
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Result};
 use crate::hooks;
+use crate::host::cgroups::ContainerCgroups;
 use crate::host::{clock, procfs};
 use crate::init::{self, Channel, Gate, Handles, Message};
 use crate::namespaces::{self, Namespace};
@@ -61,10 +62,14 @@ struct Unfinished {
 impl Unfinished {
     /// Undoes everything, newest first, and runs the hooks that come after a container. What cannot be undone is left to
     /// `delete --force`, which finds it by what is left of the container's directory.
-    fn undo(self) {
+    fn undo(mut self) {
         if let Some((pid, pidfd)) = &self.process {
             let _ = pidfd_send_signal(pidfd, libc::SIGKILL);
             let _ = wait(Which::Pid(*pid), true);
+        }
+        if self.cgroup.is_none() {
+            // What the record names was not made for this container: whatever is there is somebody else's.
+            self.record.cgroups = ContainerCgroups(Vec::new());
         }
         let cgroup = self.cgroup.as_ref();
         let gone = super::delete::destroy(&self.entry, &self.record, cgroup);
