@@ -17,8 +17,7 @@ use crate::bundle::Bundle;
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Result};
 use crate::hooks;
-use crate::host::cgroups::ContainerCgroups;
-use crate::host::{clock, procfs};
+use crate::host::{clock, mounts, procfs};
 use crate::init::{self, Channel, Gate, Handles, Message};
 use crate::namespaces::{self, Namespace};
 use crate::rootfs::Sources;
@@ -62,14 +61,10 @@ struct Unfinished {
 impl Unfinished {
     /// Undoes everything, newest first, and runs the hooks that come after a container. What cannot be undone is left to
     /// `delete --force`, which finds it by what is left of the container's directory.
-    fn undo(mut self) {
+    fn undo(self) {
         if let Some((pid, pidfd)) = &self.process {
             let _ = pidfd_send_signal(pidfd, libc::SIGKILL);
             let _ = wait(Which::Pid(*pid), true);
-        }
-        if self.cgroup.is_none() {
-            // What the record names was not made for this container: whatever is there is somebody else's.
-            self.record.cgroups = ContainerCgroups(Vec::new());
         }
         let cgroup = self.cgroup.as_ref();
         let gone = super::delete::destroy(&self.entry, &self.record, cgroup);
@@ -98,7 +93,10 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
     let sources = sources.then(|| Sources::open_for_another(&plan.init.rootfs)).transpose()?;
 
     // 2. Take the id, and say what is about to be made.
-    let record = record_of(&bundle, &plan, options);
+    let mut record = record_of(&bundle, &plan, options);
+    if !plan.init.namespaces.has(Namespace::Mount) {
+        record.mounts_on_host = Some(mounts::count_at(&record.rootfs)?);
+    }
     let entry = store.claim(&options.id)?;
     let mut unfinished = Unfinished { entry, record, cgroup: None, process: None };
     let made = make(&mut unfinished, &plan, (joined, console, sources), start);
@@ -257,7 +255,7 @@ fn record_of(bundle: &Bundle, plan: &Plan, options: &CreateOptions) -> Record {
         annotations,
         process: None,
         cgroups: plan.cgroup.cgroups(),
-        mounts_on_host: !plan.init.namespaces.has(Namespace::Mount),
+        mounts_on_host: None,
         poststart: plan.init.hooks.poststart.clone(),
         poststop: plan.init.hooks.poststop.clone(),
     }
