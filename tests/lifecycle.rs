@@ -313,6 +313,25 @@ fn a_configuration_that_is_changed_after_create_has_no_effect() {
 }
 
 #[test]
+fn hooks_see_the_status_of_their_step_in_the_lifecycle() {
+    let names = ["prestart", "createRuntime", "createContainer", "poststart", "poststop"];
+    let mut bundle = Bundle::new("true");
+    for name in names {
+        let script = format!("cat > {}", bundle.join(name).display());
+        bundle = bundle.set(&format!("/hooks/{name}"), json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}]));
+    }
+    bundle.create().ok();
+    bundle.start().ok();
+    bundle.wait_for_status("stopped");
+    bundle.delete(&[]).ok();
+    let statuses = names.map(|name| {
+        let state: serde_json::Value = serde_json::from_slice(&fs::read(bundle.join(name)).unwrap()).unwrap();
+        state["status"].as_str().unwrap().to_owned()
+    });
+    assert_eq!(statuses, ["created", "created", "created", "running", "stopped"]);
+}
+
+#[test]
 fn several_verbs_at_once_leave_one_winner() {
     let bundle = Bundle::sleeping();
     let creating: Vec<Running> = (0..4).map(|_| Running::start(&mut bundle.making("create", &[]))).collect();

@@ -100,6 +100,27 @@ fn as_root_cpu_time_past_the_quota_is_throttled() {
 }
 
 #[test]
+fn as_root_huge_pages_are_limited_in_both_ways() {
+    let Some(hierarchy) = Hierarchies::find().unwrap().list.into_iter().find(|h| h.has("hugetlb")) else {
+        eprintln!("not run: no hierarchy of this machine has the \"hugetlb\" controller");
+        return;
+    };
+    if !Path::new("/sys/kernel/mm/hugepages/hugepages-2048kB").exists() {
+        eprintln!("not run: this kernel has no huge pages of 2 MB");
+        return;
+    }
+    let guard = Guard::new("hugetlb", r#"{"hugepageLimits": [{"pageSize": "2MB", "limit": 4194304}]}"#).unwrap();
+    let dir = guard.cgroup.cgroups().0.iter().find(|c| c.hierarchy.has("hugetlb")).unwrap().dir();
+    let last = if hierarchy.version == Version::V2 { "max" } else { "limit_in_bytes" };
+    for file in [format!("hugetlb.2MB.{last}"), format!("hugetlb.2MB.rsvd.{last}")] {
+        assert_eq!(std::fs::read_to_string(dir.join(&file)).unwrap().trim(), "4194304", "{file}");
+    }
+    let missing = Guard::new("hugetlb-missing", r#"{"hugepageLimits": [{"pageSize": "4MB", "limit": 0}]}"#);
+    let error = missing.err().expect("a page size that the kernel has not is refused").to_string();
+    assert!(error.contains("hugetlb.4MB."), "{error}");
+}
+
+#[test]
 fn as_root_a_device_that_no_rule_allows_cannot_be_opened_or_made() {
     let guard = Guard::new(
         "devices",

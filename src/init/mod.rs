@@ -151,7 +151,7 @@ fn prepare(
     Root::set_propagation(&plan.rootfs)?;
     let sources = match sources {
         Some(sources) => sources,
-        None => Sources::open(&plan.rootfs, false)?,
+        None => Sources::open(&plan.rootfs)?,
     };
     let (tree, binds) = sources.into_parts();
     let root = Root::attach(&plan.rootfs, tree)?;
