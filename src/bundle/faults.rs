@@ -1,19 +1,21 @@
 //! Why a `config.json` is not a [`Spec`]: looked for only when the fast parse has failed.
 //!
 //! The parser stops at the first value that it cannot take. To name all of them, the file is parsed again as bare JSON,
-//! and that is converted over and over: each time one fault is found, noted, and taken out.
+//! and that is written as text and parsed over and over: each time one fault is found, noted, and taken out. Reading
+//! text again, instead of converting the tree, keeps a second copy of the parser for [`Spec`] out of the program.
 
 use oci_spec::runtime::Spec;
+use serde_json::error::Category;
 use serde_json::{Value, json};
-use serde_path_to_error::Segment;
 
+use super::path::{Path, Step, at, at_mut, insert, path_at, render};
 use super::{CONFIG, validate};
 use crate::error::{Error, Faults, Result};
 
-/// How often a file is converted at most.
+/// How often a file is parsed again at most.
 const MOST: usize = 128;
 
-/// How many bytes are converted in all at most, so that a large and wrong file is refused as fast as a small one.
+/// How many bytes are parsed again in all at most, so that a large and wrong file is refused as fast as a small one.
 const MOST_BYTES: usize = 4 << 20;
 
 /// Sections that are for other platforms: beside a `linux` section they are like any unknown property.
@@ -53,20 +55,45 @@ pub fn explain(text: &[u8], first: &serde_json::Error) -> Result<Spec> {
 
 /// A fault of the JSON itself, by line and column.
 fn located(error: &serde_json::Error) -> Error {
-    let sentence = error.to_string();
+    Error::config(format!("{CONFIG}: line {} column {}: {}", error.line(), error.column(), message(error)))
+}
+
+/// What the parser says, without the place.
+fn message(error: &serde_json::Error) -> String {
+    let mut sentence = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
-    let what = sentence.strip_suffix(&place).unwrap_or(&sentence);
-    Error::config(format!("{CONFIG}: line {} column {}: {what}", error.line(), error.column()))
+    if sentence.ends_with(&place) {
+        sentence.truncate(sentence.len() - place.len());
+    }
+    sentence
 }
 
-/// One step into a JSON value.
-#[derive(Debug, Clone, PartialEq)]
-enum Step {
-    Key(String),
-    Index(usize),
+/// Which value of `text` is meant by `error`, of which [`message`] is `message`. `text` is JSON in one line and without
+/// spaces, so that the column is the number of bytes that were read.
+fn place(text: &[u8], error: &serde_json::Error, message: &str) -> Path {
+    let read = error.column();
+    let next = text.get(read);
+    let byte = if message.starts_with("invalid type: map") || message.starts_with("invalid type: sequence") {
+        // The parser does not enter an object or a list that it does not expect.
+        if matches!(next, Some(b'{' | b'[')) { read } else { read.saturating_sub(1) }
+    } else if error.classify() != Category::Data
+        || message.starts_with("missing field `")
+        || message.starts_with("invalid length ")
+    {
+        // What it looked at last: the begin of a value, or the end of an object or a list.
+        read.saturating_sub(1)
+    } else {
+        // A value that was read, and perhaps the end of its list or object, or the comma behind it.
+        let behind = text.get(..read).unwrap_or(text).iter().rposition(|byte| !b",]}".contains(byte));
+        behind.unwrap_or_default()
+    };
+    let mut path = path_at(text, byte);
+    // Where the parser expects a word it also takes an object, of which the only key is the word.
+    if next == Some(&b':') && message.starts_with("unknown variant") {
+        path.pop();
+    }
+    path
 }
-
-type Path = Vec<Step>;
 
 #[derive(Default)]
 struct Search {
@@ -79,14 +106,15 @@ struct Search {
 }
 
 impl Search {
-    /// Converts once; takes a fault out of `value` if there is one.
+    /// Parses once; takes a fault out of `value` if there is one.
     fn round(&mut self, value: &mut Value) -> Option<Spec> {
-        let error = match serde_path_to_error::deserialize::<_, Spec>(&*value) {
+        let text = serde_json::to_vec(value).unwrap_or_default();
+        let error = match serde_json::from_slice::<Spec>(&text) {
             Ok(spec) => return Some(spec),
             Err(error) => error,
         };
-        let mut path = steps(error.path());
-        let message = error.inner().to_string();
+        let message = message(&error);
+        let mut path = place(&text, &error, &message);
         if let Some(field) = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
             path.push(Step::Key(field.to_owned()));
             let original = self.original(&path);
@@ -189,61 +217,6 @@ fn element_of(element: &[Step], list: &[Step]) -> Option<usize> {
     }
 }
 
-fn steps(path: &serde_path_to_error::Path) -> Path {
-    let mut steps = Path::new();
-    for segment in path {
-        match segment {
-            Segment::Seq { index } => steps.push(Step::Index(*index)),
-            Segment::Map { key } => steps.push(Step::Key(key.clone())),
-            Segment::Enum { .. } | Segment::Unknown => break,
-        }
-    }
-    steps
-}
-
-fn at<'a>(value: &'a Value, path: &[Step]) -> Option<&'a Value> {
-    path.iter().try_fold(value, |value, step| match step {
-        Step::Key(key) => value.get(key),
-        Step::Index(index) => value.get(index),
-    })
-}
-
-fn at_mut<'a>(value: &'a mut Value, path: &[Step]) -> Option<&'a mut Value> {
-    path.iter().try_fold(value, |value, step| match step {
-        Step::Key(key) => value.get_mut(key),
-        Step::Index(index) => value.get_mut(index),
-    })
-}
-
-fn insert(value: &mut Value, path: &[Step], new: Value) {
-    if let Some((Step::Key(key), parent)) = path.split_last()
-        && let Some(Value::Object(object)) = at_mut(value, parent)
-    {
-        object.insert(key.clone(), new);
-    }
-}
-
-/// `linux.namespaces[2].type`; a key that is no word stands in brackets.
-fn render(path: &[Step]) -> String {
-    if path.is_empty() {
-        return CONFIG.to_owned();
-    }
-    let mut text = String::new();
-    for step in path {
-        match step {
-            Step::Index(index) => text.extend(["[", &index.to_string(), "]"]),
-            Step::Key(key) if key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && !key.is_empty() => {
-                if !text.is_empty() {
-                    text.push('.');
-                }
-                text.push_str(key);
-            }
-            Step::Key(key) => text.extend(["[", &json!(key).to_string(), "]"]),
-        }
-    }
-    text
-}
-
 /// The parser's `message` about `value` in this project's words.
 fn describe(message: &str, value: Option<&Value>, path: &[Step]) -> String {
     let shown = value.map_or_else(|| "this".to_owned(), show);
@@ -255,6 +228,10 @@ fn describe(message: &str, value: Option<&Value>, path: &[Step]) -> String {
     if message.starts_with("unknown variant") {
         let known: Vec<&str> = message.split('`').skip(3).step_by(2).collect();
         return format!("{shown} is not a known {} (known: {})", noun(path), known.join(", "));
+    }
+    // That is all that the parser says where it expects one of a few words.
+    if message == "expected value" {
+        return format!("{shown} is not a string");
     }
     if (message.starts_with("invalid type: ") || message.starts_with("invalid value: "))
         && let Some((_, expected)) = message.rsplit_once(", expected ")
@@ -460,6 +437,42 @@ mod tests {
         spec["linux"]["namespaces"][0]["type"] = json!("\u{1b}[2J\n");
         assert!(
             why(&spec.to_string()).starts_with(r#"linux.namespaces[0].type: "\u001b[2J\n" is not a known namespace"#)
+        );
+    }
+
+    #[test]
+    fn faults_of_every_kind_are_placed_also_last_and_first_in_their_lists() {
+        let mut spec = whole();
+        spec["process"]["capabilities"] =
+            json!({"bounding": ["X"], "permitted": ["X", "CAP_KILL"], "ambient": [{}, []]});
+        spec["process"]["execCPUAffinity"] = json!({"initial": "a", "final": "0-1,"});
+        spec["linux"]["namespaces"] = json!([{"type": null}, {"type": {"foo": 1}}, {"type": {}}, {"type": []}]);
+        spec["linux"]["resources"] = json!({"devices": [{"allow": 1, "access": "r"}, {"allow": "y"}, null, 5]});
+        spec["linux"]["sysctl"] = json!({"a\"b,": [], "c": true});
+        let text = why(&spec.to_string());
+        let mut sentences: Vec<&str> = text.split("; ").collect();
+        sentences.sort_unstable();
+        assert_eq!(
+            sentences,
+            [
+                "linux.namespaces[0].type: null is not a string",
+                "linux.namespaces[1].type: an object is not a known namespace \
+                 (known: mount, cgroup, uts, ipc, user, pid, network, time)",
+                "linux.namespaces[2].type: an object is not a string",
+                "linux.namespaces[3].type: a list is not a string",
+                "linux.resources.devices[0].allow: 1 is not true or false",
+                "linux.resources.devices[1].allow: \"y\" is not true or false",
+                "linux.resources.devices[2]: null is not an object",
+                "linux.resources.devices[3]: 5 is not an object",
+                "linux.sysctl.c: true is not a string",
+                r#"linux.sysctl["a\"b,"]: a list is not a string"#,
+                "process.capabilities.ambient[0]: an object is not a string",
+                "process.capabilities.ambient[1]: a list is not a string",
+                "process.capabilities.bounding[0]: \"X\" is not a known capability",
+                "process.capabilities.permitted[0]: \"X\" is not a known capability",
+                "process.execCPUAffinity.final: \"0-1,\": Invalid execCPUAffinity format: 0-1,",
+                "process.execCPUAffinity.initial: \"a\": Invalid execCPUAffinity format: a",
+            ]
         );
     }
 

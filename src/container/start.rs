@@ -44,7 +44,7 @@ pub fn start(store: &Store, id: &str) -> Result<()> {
     entry.remove_gate()?;
     if let Some(error) = failure {
         let _ = pidfd_send_signal(&pidfd, libc::SIGKILL);
-        destroy(&entry, &record, None)?;
+        destroy(&entry, &record, Some(&Cgroup::open(&record.cgroups)))?;
         return Err(error.context(format!("start {id:?}")));
     }
     run_poststart(&entry, &record, &pidfd)
@@ -88,7 +88,7 @@ fn run_poststart(entry: &Entry, record: &Record, pidfd: impl AsFd) -> Result<()>
     let state = hooks::state_json(&record.oci_state(), pid, ContainerState::Running)?;
     hooks::run("poststart", &record.poststart, &state, Some(&record.bundle)).inspect_err(|_| {
         let _ = pidfd_send_signal(&pidfd, libc::SIGKILL);
-        if let Err(error) = destroy(entry, record, None) {
+        if let Err(error) = destroy(entry, record, Some(&Cgroup::open(&record.cgroups))) {
             log::warn!("{error}");
         }
     })

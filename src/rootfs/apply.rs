@@ -173,13 +173,12 @@ impl<'a> Root<'a> {
         fchdir(&self.fd).context(|| "enter the root")?;
         match self.plan.switch {
             Switch::Pivot => {
-                let old = open("/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-                    .context(|| "open the old root")?;
+                let old = open_directory(Path::new("/")).context(|| "open the old root")?;
                 // The old root ends up on top of the new one, and is taken off again.
                 pivot_root(".", ".").context(|| "pivot_root (on a ramdisk, --no-pivot does without)")?;
                 if self.plan.propagation.0 == MsFlags::MS_SHARED.bits() {
-                    // The unmounting must not reach the host. By path this would be the new root and the volumes in it,
-                    // which are to stay shared.
+                    // The unmounting must not reach the host. By now the new root is not below the old one any more, so
+                    // that what is shared in it stays so.
                     let slave = MountAttr { propagation: MsFlags::MS_SLAVE.bits(), ..MountAttr::default() };
                     mount_setattr(&old, true, &slave).context(|| "cut the old root off")?;
                 }
@@ -271,6 +270,9 @@ fn empty_directory() -> Result<OwnedFd> {
 }
 
 fn set_propagation_of(path: &Path, propagation: u64, recursive: bool) -> Result<()> {
-    let mount = open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
-    Ok(mount_setattr(mount, recursive, &MountAttr { propagation, ..MountAttr::default() })?)
+    Ok(mount_setattr(open_directory(path)?, recursive, &MountAttr { propagation, ..MountAttr::default() })?)
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd> {
+    Ok(open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?)
 }
