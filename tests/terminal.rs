@@ -61,9 +61,10 @@ impl Terminal {
     }
 }
 
-/// A bundle whose container has a terminal and runs a shell without a prompt.
+/// A bundle whose container has a terminal, says that it is up, and does what it is told line by line. An interactive
+/// shell would edit and echo lines by itself, at times beside the terminal's own echo.
 fn shell() -> Bundle {
-    Bundle::new("echo up; PS1= exec /bin/sh").set("/process/terminal", json!(true))
+    Bundle::new("echo up; while read -r line; do eval \"$line\"; done").set("/process/terminal", json!(true))
 }
 
 /// A socket that takes what `--console-socket` sends.
