@@ -127,10 +127,9 @@ fn shown(limit: u64) -> String {
 }
 
 fn names_of(set: u64) -> String {
-    let names: Vec<String> = caps::all()
-        .into_iter()
-        .filter(|capability| set & (1 << capability.index()) != 0)
-        .map(|capability| capability.to_string())
-        .collect();
+    let mut known: Vec<caps::Capability> = caps::all().into_iter().collect();
+    known.sort_by_key(caps::Capability::index);
+    let in_set = known.into_iter().filter(|capability| set & (1 << capability.index()) != 0);
+    let names: Vec<String> = in_set.map(|capability| capability.to_string()).collect();
     if names.is_empty() { "none".to_owned() } else { names.join(" ") }
 }
