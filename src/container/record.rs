@@ -38,6 +38,9 @@ pub struct Record {
     pub cgroups: ContainerCgroups,
     /// Its mounts are the host's: there is no mount namespace to take them away.
     pub mounts_on_host: bool,
+    /// The configuration has no process: there is nothing to start.
+    #[serde(default)]
+    pub nothing_to_start: bool,
     /// Hooks for after the start.
     pub poststart: Vec<Hook>,
     /// Hooks for after the end.
