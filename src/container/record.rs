@@ -36,8 +36,8 @@ pub struct Record {
     pub process: Option<ProcessId>,
     /// Its control groups.
     pub cgroups: ContainerCgroups,
-    /// Its mounts are the host's: there is no mount namespace to take them away.
-    pub mounts_on_host: bool,
+    /// Its mounts are the host's, with no mount namespace to take them away: how many were on its root before.
+    pub mounts_on_host: Option<usize>,
     /// The configuration has no process: there is nothing to start.
     #[serde(default)]
     pub nothing_to_start: bool,
