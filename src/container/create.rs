@@ -217,10 +217,10 @@ fn early_end(pid: i32) -> Error {
 }
 
 fn tell(unfinished: &mut Unfinished, options: &CreateOptions, pidfd_socket: Option<&OwnedFd>) -> Result<()> {
-    unfinished.entry.write(&unfinished.record)?;
-    let Some((pid, pidfd)) = &unfinished.process else {
+    let (Some((pid, pidfd)), Some(process)) = (&unfinished.process, unfinished.record.process) else {
         return Ok(());
     };
+    unfinished.entry.write_process(process)?;
     if let Some(socket) = pidfd_socket {
         terminal::console::send_pidfd(socket.as_fd(), terminal::console::PIDFD_OF_INIT, pidfd.as_fd())?;
     }

@@ -32,7 +32,8 @@ pub struct Record {
     pub created: String,
     /// The configuration's annotations.
     pub annotations: BTreeMap<String, String>,
-    /// The first process, once `create` has made it.
+    /// The first process, once `create` has made it; a line of its own in the file.
+    #[serde(skip)]
     pub process: Option<ProcessId>,
     /// Its control groups.
     pub cgroups: ContainerCgroups,
