@@ -84,6 +84,9 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
 
     // 1. Decide, and open what the container is made of: what is wrong is found before anything is made.
     let (bundle, plan) = plan::plan(options)?;
+    if plan.init.process.is_missing() && !matches!(start, Start::Later) {
+        return Err(Error::config("process: is missing"));
+    }
     check_console(&plan, options, &start)?;
     let joined = namespaces::Handles::open(&plan.init.namespaces)?;
     let console = options.console_socket.as_deref().map(terminal::console::connect).transpose()?;
@@ -256,6 +259,7 @@ fn record_of(bundle: &Bundle, plan: &Plan, options: &CreateOptions) -> Record {
         process: None,
         cgroups: plan.cgroup.cgroups(),
         mounts_on_host: None,
+        nothing_to_start: plan.init.process.is_missing(),
         poststart: plan.init.hooks.poststart.clone(),
         poststop: plan.init.hooks.poststop.clone(),
     }

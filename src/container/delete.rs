@@ -63,7 +63,7 @@ fn not_stopped(id: &str, status: &str) -> Error {
 }
 
 /// Kills the first process and waits until it has ended.
-fn end_processes(record: Option<&Record>) -> Result<()> {
+pub(super) fn end_processes(record: Option<&Record>) -> Result<()> {
     let Some(record) = record else {
         return Ok(());
     };

@@ -39,6 +39,9 @@ pub struct Record {
     pub cgroups: ContainerCgroups,
     /// Its mounts are the host's, with no mount namespace to take them away: how many were on its root before.
     pub mounts_on_host: Option<usize>,
+    /// The configuration has no process: there is nothing to start.
+    #[serde(default)]
+    pub nothing_to_start: bool,
     /// Hooks for after the start.
     pub poststart: Vec<Hook>,
     /// Hooks for after the end.

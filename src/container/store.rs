@@ -302,6 +302,7 @@ mod tests {
             process: None,
             cgroups: crate::host::cgroups::ContainerCgroups(Vec::new()),
             mounts_on_host: None,
+            nothing_to_start: false,
             poststart: Vec::new(),
             poststop: Vec::new(),
         };
