@@ -61,6 +61,20 @@ fn many_lives_of_create_start_kill_and_delete() {
     });
 }
 
+/// Two processes then work for the maker, and it does not matter which of them is faster.
+#[test]
+fn many_that_join_a_user_namespace() {
+    let holder = Bundle::sleeping().mapped(100_000);
+    holder.create().ok();
+    holder.start().ok();
+    let path = format!("/proc/{}/ns/user", holder.pid());
+    let bundle = || Bundle::running(&["/bin/true"]).namespace("user", Some(&path));
+    in_parallel(count(60), bundle, |bundle, _| {
+        bundle.run().ok();
+    });
+    holder.delete(&["--force"]).ok();
+}
+
 /// As an engine has it: containers of one root, made from one bundle, come and go together.
 #[test]
 fn many_containers_of_one_bundle_and_one_store() {
