@@ -486,7 +486,7 @@ mod tests {
         let text = spec.to_string();
         let begin = Instant::now();
         assert!(why(&text).contains("process.args[0]: 0 is not a string"));
-        assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+        assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
         spec["process"]["args"] = (0..2000).map(|i| json!(i)).collect();
         assert!(why(&spec.to_string()).matches("is not a string").count() > 100);
     }

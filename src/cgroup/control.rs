@@ -161,17 +161,17 @@ pub(super) fn write_all(
 ) -> Result<()> {
     let mut open: Option<(&str, OwnedFd)> = None;
     for write in writes {
-        if open.as_ref().is_none_or(|(file, _)| *file != write.file) {
-            let mut opened = open_file(base, dir, write.file);
+        if open.as_ref().is_none_or(|(file, _)| *file != write.file.as_ref()) {
+            let mut opened = open_file(base, dir, &write.file);
             if opened.as_ref().err() == Some(&Errno::ENOENT) && !write.missing_ok && missing()? {
-                opened = open_file(base, dir, write.file);
+                opened = open_file(base, dir, &write.file);
             }
             match opened {
-                Ok(fd) => open = Some((write.file, fd)),
+                Ok(fd) => open = Some((&write.file, fd)),
                 Err(Errno::ENOENT) if write.missing_ok => continue,
                 Err(errno) => {
                     return Err(errno)
-                        .context(|| format!("open {:?} to write {:?}", dir.join(write.file), write.value));
+                        .context(|| format!("open {:?} to write {:?}", dir.join(&*write.file), write.value));
                 }
             }
         }

@@ -91,12 +91,33 @@ fn as_root_an_allocation_past_the_memory_limit_is_killed() {
 fn as_root_cpu_time_past_the_quota_is_throttled() {
     let guard = Guard::new("cpu", r#"{"cpu": {"shares": 512, "quota": 10000, "period": 100000}}"#).unwrap();
     let begin = Instant::now();
-    let output = guard.run("i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; cat /proc/$$/stat");
+    let output = guard.run("i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; cat /proc/$$/stat");
     assert!(output.status.success(), "{output:?}");
     let cpu = guard.cgroup.cgroups().0.iter().find(|c| c.hierarchy.has("cpu")).unwrap().dir();
     let stat = std::fs::read_to_string(cpu.join("cpu.stat")).unwrap();
     let throttled = stat.lines().find_map(|line| line.strip_prefix("nr_throttled ")).unwrap();
     assert_ne!(throttled, "0", "{stat} after {:?}", begin.elapsed());
+}
+
+#[test]
+fn as_root_huge_pages_are_limited_in_both_ways() {
+    let Some(hierarchy) = Hierarchies::find().unwrap().list.into_iter().find(|h| h.has("hugetlb")) else {
+        eprintln!("not run: no hierarchy of this machine has the \"hugetlb\" controller");
+        return;
+    };
+    if !Path::new("/sys/kernel/mm/hugepages/hugepages-2048kB").exists() {
+        eprintln!("not run: this kernel has no huge pages of 2 MB");
+        return;
+    }
+    let guard = Guard::new("hugetlb", r#"{"hugepageLimits": [{"pageSize": "2MB", "limit": 4194304}]}"#).unwrap();
+    let dir = guard.cgroup.cgroups().0.iter().find(|c| c.hierarchy.has("hugetlb")).unwrap().dir();
+    let last = if hierarchy.version == Version::V2 { "max" } else { "limit_in_bytes" };
+    for file in [format!("hugetlb.2MB.{last}"), format!("hugetlb.2MB.rsvd.{last}")] {
+        assert_eq!(std::fs::read_to_string(dir.join(&file)).unwrap().trim(), "4194304", "{file}");
+    }
+    let missing = Guard::new("hugetlb-missing", r#"{"hugepageLimits": [{"pageSize": "4MB", "limit": 0}]}"#);
+    let error = missing.err().expect("a page size that the kernel has not is refused").to_string();
+    assert!(error.contains("hugetlb.4MB."), "{error}");
 }
 
 #[test]

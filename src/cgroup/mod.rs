@@ -27,6 +27,8 @@ mod kernel_tests;
 #[cfg(test)]
 mod plan_tests;
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 pub use devices::{Access, DeviceKind, DevicePolicy, DeviceRule};
@@ -64,7 +66,7 @@ pub struct GroupPlan {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FileWrite {
     /// The file's name in the cgroup's directory.
-    pub file: &'static str,
+    pub file: Cow<'static, str>,
     /// What is written to it.
     pub value: String,
     /// The value is what holds anyway on a kernel that lacks the file: then it is not missed.

@@ -62,6 +62,8 @@ pub fn plan(spec: &Spec, id: &str, hierarchies: &Hierarchies, faults: &mut Fault
         sink.cpu(resources.cpu().as_ref());
         sink.cpuset(resources.cpu().as_ref());
         sink.pids(resources.pids().as_ref());
+        sink.huge_pages(resources.hugepage_limits().as_deref());
+        sink.network(resources.network().as_ref());
     }
     plan
 }
@@ -115,7 +117,7 @@ fn add_devices(plan: &mut CgroupPlan, faults: &mut Faults) {
         };
         let (reset, except) =
             if plan.devices.allow { ("devices.allow", "devices.deny") } else { ("devices.deny", "devices.allow") };
-        let write = |file, value| FileWrite { file, value, missing_ok: false };
+        let write = |file: &'static str, value| FileWrite { file: file.into(), value, missing_ok: false };
         group.writes.push(write(reset, "a".to_owned()));
         group.writes.extend(exceptions.iter().map(|rule| write(except, rule.to_string())));
     } else if plan.devices.allows_all() {
@@ -145,11 +147,6 @@ fn refuse_unsupported(resources: &LinuxResources, faults: &mut Faults) {
         refuse("blockIO.throttleWriteBpsDevice", some(io.throttle_write_bps_device().as_ref()));
         refuse("blockIO.throttleReadIOPSDevice", some(io.throttle_read_iops_device().as_ref()));
         refuse("blockIO.throttleWriteIOPSDevice", some(io.throttle_write_iops_device().as_ref()));
-    }
-    refuse("hugepageLimits", some(resources.hugepage_limits().as_ref()));
-    if let Some(network) = resources.network() {
-        refuse("network.classID", network.class_id().unwrap_or(0) != 0);
-        refuse("network.priorities", some(network.priorities().as_ref()));
     }
     refuse("rdma", resources.rdma().as_ref().is_some_and(|map| !map.is_empty()));
     refuse("unified", resources.unified().as_ref().is_some_and(|map| !map.is_empty()));

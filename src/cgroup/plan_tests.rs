@@ -201,6 +201,44 @@ fn what_cannot_be_had_is_unsupported() {
 }
 
 #[test]
+fn huge_pages_are_limited_when_reserved_and_when_touched() {
+    let asked =
+        resources(r#""hugepageLimits": [{"pageSize": "2MB", "limit": 4194304}, {"pageSize": "1GB", "limit": 0}]"#);
+    let plan = planned(&asked, &hybrid());
+    assert_eq!(
+        writes(&plan),
+        ["hugetlb.2MB.max=4194304", "hugetlb.2MB.rsvd.max=4194304", "hugetlb.1GB.max=0", "hugetlb.1GB.rsvd.max=0"]
+    );
+    assert_eq!(plan.groups[0].controllers, ["hugetlb"]);
+    let mut old = hybrid();
+    old.list.retain(|hierarchy| hierarchy.version == Version::V1);
+    old.list.insert(0, hierarchy(Version::V1, "/sys/fs/cgroup/hugetlb", &["hugetlb"], "/"));
+    assert_eq!(
+        writes(&planned(&asked, &old))[..2],
+        ["hugetlb.2MB.limit_in_bytes=4194304", "hugetlb.2MB.rsvd.limit_in_bytes=4194304"]
+    );
+    assert_eq!(
+        refused(&resources(r#""hugepageLimits": [{"pageSize": "3MB", "limit": 1}]"#), &hybrid()).1,
+        r#"linux.resources.hugepageLimits[0].pageSize: "3MB" is not a page size such as "2MB""#
+    );
+    assert_eq!(refused(&asked, &unified()).0, Kind::Unsupported);
+}
+
+#[test]
+fn packets_are_marked_on_version_1() {
+    let asked = resources(r#""network": {"classID": 1048577, "priorities": [{"name": "lo", "priority": 5}]}"#);
+    let mut host = hybrid();
+    host.list.push(hierarchy(Version::V1, "/sys/fs/cgroup/net_cls,net_prio", &["net_cls", "net_prio"], "/"));
+    assert_eq!(writes(&planned(&asked, &host)), ["net_cls.classid=1048577", "net_prio.ifpriomap=lo 5"]);
+    assert_eq!(refused(&asked, &unified()).0, Kind::Unsupported);
+    let wrong = resources(r#""network": {"priorities": [{"name": "a b", "priority": 5}]}"#);
+    assert_eq!(
+        refused(&wrong, &host).1,
+        r#"linux.resources.network.priorities[0].name: "a b" is not the name of an interface"#
+    );
+}
+
+#[test]
 fn devices_are_files_on_version_1_and_a_program_on_version_2() {
     let asked = resources(
         r#""devices": [{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 10, "minor": 229, "access": "rw"}]"#,

@@ -1,10 +1,12 @@
-//! `linux.resources`: memory, CPU time, CPU sets and process counts, as the values of either version's files.
+//! `linux.resources`: memory, CPU time, CPU sets, process counts, huge pages and the marks of network packets, as the values
+//! of either version's files.
 //!
 //! As engines send them, and runc takes them, 0 is "not set" and -1 is "no limit", unless a field says otherwise.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 
-use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxPids};
+use oci_spec::runtime::{LinuxCpu, LinuxHugepageLimit, LinuxMemory, LinuxNetwork, LinuxPids};
 
 use super::{FileWrite, GroupPlan, UsageCheck};
 use crate::error::Faults;
@@ -30,12 +32,12 @@ struct Target<'a> {
 }
 
 impl Target<'_> {
-    fn write(&mut self, file: &'static str, value: impl Display) {
-        self.group.writes.push(FileWrite { file, value: value.to_string(), missing_ok: false });
+    fn write(&mut self, file: impl Into<Cow<'static, str>>, value: impl Display) {
+        self.group.writes.push(FileWrite { file: file.into(), value: value.to_string(), missing_ok: false });
     }
 
     fn write_if_there(&mut self, file: &'static str, value: impl Display) {
-        self.group.writes.push(FileWrite { file, value: value.to_string(), missing_ok: true });
+        self.group.writes.push(FileWrite { file: file.into(), value: value.to_string(), missing_ok: true });
     }
 }
 
@@ -262,6 +264,51 @@ impl Resources<'_> {
             target.write("pids.max", or_max(limit));
         }
     }
+
+    /// Limits in bytes on the huge pages of a size, both when they are reserved and when they are touched
+    /// (config-linux.md, "Huge page limits"; Documentation/admin-guide/cgroup-v1/hugetlb.rst).
+    pub(super) fn huge_pages(&mut self, limits: Option<&[LinuxHugepageLimit]>) {
+        for (index, limit) in limits.unwrap_or_default().iter().enumerate() {
+            let field = format!("hugepageLimits[{index}]");
+            let (size, bytes) = (limit.page_size(), limit.limit());
+            if !is_page_size(size) {
+                self.fault(&format!("{field}.pageSize"), format_args!("{size:?} is not a page size such as \"2MB\""));
+                continue;
+            }
+            let Ok(bytes) = u64::try_from(bytes) else {
+                self.fault(&format!("{field}.limit"), format_args!("{bytes} is less than 0"));
+                continue;
+            };
+            let Some(mut target) = self.target("hugetlb", &field) else { return };
+            let file = if target.version == Version::V2 { "max" } else { "limit_in_bytes" };
+            target.write(format!("hugetlb.{size}.{file}"), bytes);
+            target.write(format!("hugetlb.{size}.rsvd.{file}"), bytes);
+        }
+    }
+
+    /// The class and the priorities that packets get, which version 1 alone has (config-linux.md, "Network").
+    pub(super) fn network(&mut self, network: Option<&LinuxNetwork>) {
+        let Some(network) = network else { return };
+        if let Some(class) = network.class_id().filter(|class| *class != 0)
+            && let Some(mut target) = self.target("net_cls", "network.classID")
+        {
+            target.write("net_cls.classid", class);
+        }
+        for (index, priority) in network.priorities().iter().flatten().enumerate() {
+            let field = format!("network.priorities[{index}]");
+            let name = priority.name();
+            // The kernel's own rule for names of interfaces, which also keeps the value to one line and two words.
+            if name.is_empty()
+                || name.len() > 15
+                || name.contains(|c: char| c.is_ascii_whitespace() || "/:\0".contains(c))
+            {
+                self.fault(&format!("{field}.name"), format_args!("{name:?} is not the name of an interface"));
+                continue;
+            }
+            let Some(mut target) = self.target("net_prio", &field) else { return };
+            target.write("net_prio.ifpriomap", format_args!("{name} {}", priority.priority()));
+        }
+    }
 }
 
 /// A limit in cgroup2's words.
@@ -281,6 +328,13 @@ fn weight(shares: u64) -> u64 {
     let doublings = f64::from(shares as u32).log2();
     let exponent = doublings * (doublings + 125.0) / 612.0 - 7.0 / 34.0;
     10_f64.powf(exponent).ceil() as u64
+}
+
+/// Whether `text` is of the form in which the kernel names page sizes in files: a power of two, and a unit.
+fn is_page_size(text: &str) -> bool {
+    let number = ["KB", "MB", "GB"].iter().find_map(|unit| text.strip_suffix(unit));
+    let digits = number.filter(|number| number.bytes().all(|byte| byte.is_ascii_digit()) && !number.starts_with('0'));
+    digits.and_then(|number| number.parse::<u64>().ok()).is_some_and(u64::is_power_of_two)
 }
 
 /// Whether the kernel's list format (cpuset(7)) can be meant: numbers and ranges, with commas between.
@@ -310,6 +364,16 @@ mod tests {
         ];
         for (shares, expected) in pairs {
             assert_eq!(weight(shares), expected, "{shares}");
+        }
+    }
+
+    #[test]
+    fn page_sizes_are_told_from_other_text() {
+        for good in ["64KB", "2MB", "1GB", "512MB"] {
+            assert!(is_page_size(good), "{good}");
+        }
+        for bad in ["3MB", "0MB", "02MB", "MB", "2M", "2 MB", "+2MB", "../2MB", "2TB", ""] {
+            assert!(!is_page_size(bad), "{bad}");
         }
     }
 

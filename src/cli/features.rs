@@ -8,8 +8,9 @@ use super::global::Global;
 use super::{Run, print_json, version};
 use crate::bundle::{OCI_VERSION, OCI_VERSION_MIN};
 use crate::error::Result;
+use crate::hooks::HooksPlan;
 use crate::seccomp::support;
-use crate::{hooks, namespaces, rootfs};
+use crate::{namespaces, rootfs};
 
 /// Print what procrt supports as JSON
 ///
@@ -59,7 +60,7 @@ struct Seccomp {
 pub struct Document {
     oci_version_min: &'static str,
     oci_version_max: &'static str,
-    hooks: [&'static str; 6],
+    hooks: Vec<&'static str>,
     mount_options: Vec<&'static str>,
     linux: Linux,
     annotations: BTreeMap<&'static str, &'static str>,
@@ -100,7 +101,7 @@ pub fn document() -> Document {
     Document {
         oci_version_min: OCI_VERSION_MIN,
         oci_version_max: OCI_VERSION,
-        hooks: hooks::NAMES,
+        hooks: HooksPlan::default().kinds().iter().map(|(name, _)| *name).collect(),
         mount_options: rootfs::options::names().collect(),
         linux: Linux {
             namespaces: namespaces::NAMES.iter().map(|(name, _)| *name).collect(),

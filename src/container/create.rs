@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use nix::fcntl::OFlag;
+use oci_spec::runtime::ContainerState;
 
 use super::CreateOptions;
 use super::plan::{self, Plan};
@@ -16,11 +17,11 @@ use crate::bundle::Bundle;
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Result};
 use crate::hooks;
-use crate::host::{clock, procfs};
+use crate::host::{clock, mounts, procfs};
 use crate::init::{self, Channel, Gate, Handles, Message};
 use crate::namespaces::{self, Namespace};
 use crate::rootfs::Sources;
-use crate::sys::child::ChildrenKept;
+use crate::sys::child::{ChildrenKept, Ending, Which, wait};
 use crate::sys::process::pidfd_send_signal;
 use crate::terminal;
 use crate::terminal::signals::Signals;
@@ -63,7 +64,7 @@ impl Unfinished {
     fn undo(self) {
         if let Some((pid, pidfd)) = &self.process {
             let _ = pidfd_send_signal(pidfd, libc::SIGKILL);
-            let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(*pid), None);
+            let _ = wait(Which::Pid(*pid), true);
         }
         let cgroup = self.cgroup.as_ref();
         let gone = super::delete::destroy(&self.entry, &self.record, cgroup);
@@ -83,16 +84,22 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
 
     // 1. Decide, and open what the container is made of: what is wrong is found before anything is made.
     let (bundle, plan) = plan::plan(options)?;
+    if plan.init.process.is_missing() && !matches!(start, Start::Later) {
+        return Err(Error::config("process: is missing"));
+    }
     check_console(&plan, options, &start)?;
     let joined = namespaces::Handles::open(&plan.init.namespaces)?;
     let console = options.console_socket.as_deref().map(terminal::console::connect).transpose()?;
     let pidfd_socket = options.pidfd_socket.as_deref().map(terminal::console::connect).transpose()?;
     // In a user namespace the container's root may not look at what the host's root may.
     let sources = plan.init.namespaces.has(Namespace::User) && plan.init.namespaces.has(Namespace::Mount);
-    let sources = sources.then(|| Sources::open(&plan.init.rootfs, true)).transpose()?;
+    let sources = sources.then(|| Sources::open_for_another(&plan.init.rootfs)).transpose()?;
 
     // 2. Take the id, and say what is about to be made.
-    let record = record_of(&bundle, &plan, options);
+    let mut record = record_of(&bundle, &plan, options);
+    if !plan.init.namespaces.has(Namespace::Mount) {
+        record.mounts_on_host = Some(mounts::count_at(&record.rootfs)?);
+    }
     let entry = store.claim(&options.id)?;
     let mut unfinished = Unfinished { entry, record, cgroup: None, process: None };
     let made = make(&mut unfinished, &plan, (joined, console, sources), start);
@@ -177,7 +184,8 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, (joined, console, sources): In
                 }
             },
             Some(Message::Hooks) => {
-                let state = hooks::state_json(&state, pid, "creating")?;
+                // Hooks come after the lifecycle's step 2, which is what "creating" stands for (runtime.md, "State").
+                let state = hooks::state_json(&state, pid, ContainerState::Created)?;
                 let cwd = Some(plan.init.bundle.as_path());
                 hooks::run("prestart", &plan.init.hooks.prestart, &state, cwd)?;
                 hooks::run("createRuntime", &plan.init.hooks.create_runtime, &state, cwd)?;
@@ -200,22 +208,21 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, (joined, console, sources): In
 
 /// How a first process ended that did not say why.
 fn early_end(pid: i32) -> Error {
-    use nix::sys::wait::{WaitStatus, waitpid};
-    let how = match waitpid(nix::unistd::Pid::from_raw(pid), None) {
-        Ok(WaitStatus::Signaled(_, signal, _)) => format!("was killed by {signal}"),
-        Ok(WaitStatus::Exited(_, status)) => format!("exited with status {status}"),
+    let how = match wait(Which::Pid(pid), true) {
+        Ok(Some((_, Ending::Killed(signal)))) => format!("was killed by signal {signal}"),
+        Ok(Some((_, Ending::Exited(status)))) => format!("exited with status {status}"),
         _ => "ended".to_owned(),
     };
     Error::system(format!("the container's first process {how} before it was ready (out of memory, or of its limits?)"))
 }
 
 fn tell(unfinished: &mut Unfinished, options: &CreateOptions, pidfd_socket: Option<&OwnedFd>) -> Result<()> {
-    unfinished.entry.write(&unfinished.record)?;
-    let Some((pid, pidfd)) = &unfinished.process else {
+    let (Some((pid, pidfd)), Some(process)) = (&unfinished.process, unfinished.record.process) else {
         return Ok(());
     };
+    unfinished.entry.write_process(process)?;
     if let Some(socket) = pidfd_socket {
-        terminal::console::send_pidfd(socket.as_fd(), "pidfd", pidfd.as_fd())?;
+        terminal::console::send_pidfd(socket.as_fd(), terminal::console::PIDFD_OF_INIT, pidfd.as_fd())?;
     }
     if let Some(path) = &options.pid_file {
         write_pid_file(path, *pid).context(|| format!("write the pid file {:?}", path.display().to_string()))?;
@@ -246,11 +253,13 @@ fn record_of(bundle: &Bundle, plan: &Plan, options: &CreateOptions) -> Record {
         id: options.id.clone(),
         bundle: bundle.dir.clone(),
         rootfs: bundle.rootfs.clone(),
+        begun: clock::ticks_since_boot(),
         created: clock::rfc3339(SystemTime::now()),
         annotations,
         process: None,
         cgroups: plan.cgroup.cgroups(),
-        mounts_on_host: !plan.init.namespaces.has(Namespace::Mount),
+        mounts_on_host: None,
+        nothing_to_start: plan.init.process.is_missing(),
         poststart: plan.init.hooks.poststart.clone(),
         poststop: plan.init.hooks.poststop.clone(),
     }

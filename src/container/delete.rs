@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use oci_spec::runtime::ContainerState;
 
 use super::Status;
 use super::record::{ProcessId, Record};
@@ -12,6 +13,7 @@ use super::store::{Entry, Store};
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Kind, Result};
 use crate::hooks;
+use crate::host::{mounts, procfs};
 use crate::sys::process::pidfd_send_signal;
 
 /// Removes a stopped container; with `force`, any container, and it is no error when there is none.
@@ -50,7 +52,7 @@ pub fn delete(store: &Store, id: &str, force: bool) -> Result<()> {
             Status::Paused => return Err(not_stopped(id, "paused")),
         }
     }
-    destroy(&entry, &record, None)
+    destroy(&entry, &record, Some(&Cgroup::open(&record.cgroups)))
 }
 
 fn not_stopped(id: &str, status: &str) -> Error {
@@ -61,7 +63,7 @@ fn not_stopped(id: &str, status: &str) -> Error {
 }
 
 /// Kills the first process and waits until it has ended.
-fn end_processes(record: Option<&Record>) -> Result<()> {
+pub(super) fn end_processes(record: Option<&Record>) -> Result<()> {
     let Some(record) = record else {
         return Ok(());
     };
@@ -76,50 +78,57 @@ fn end_processes(record: Option<&Record>) -> Result<()> {
         }
         let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
         while let Err(Errno::EINTR) = poll(&mut fds, PollTimeout::NONE) {}
-    } else {
-        // Nobody knows the first process of a `create` that was killed, but its control group.
+    } else if record.process.is_none() {
+        // Nobody knows the first process of a `create` that was killed, but its control group. That may be somebody else's
+        // still, if `create` had not come to look at it: then its processes are older than the record.
+        let proc = procfs::handle()?;
+        for pid in cgroup.pids()? {
+            if ProcessId::of(pid, proc.as_fd())?.is_some_and(|process| process.start_time < record.begun) {
+                return Err(Error::new(
+                    Kind::State,
+                    format!("{:?}: its control group has process {pid} in it, which is not the container's", record.id),
+                ));
+            }
+        }
         cgroup.kill(libc::SIGKILL)?;
     }
     Ok(())
 }
 
 /// Takes away all of a container whose first process has ended, or is about to: the other processes of its control
-/// groups, the groups, its mounts if they are the host's, its directory; then runs the hooks for after its end.
+/// groups, the groups, its mounts if they are the host's, its directory; then runs the hooks for after its end. `cgroup`
+/// is nothing where the container came to have none: what is at its path then is somebody else's.
 ///
 /// # Errors
 /// If something stays. A poststop hook that fails is a warning.
 pub(super) fn destroy(entry: &Entry, record: &Record, cgroup: Option<&Cgroup>) -> Result<()> {
-    let opened;
-    let cgroup = match cgroup {
-        Some(cgroup) => cgroup,
-        None => {
-            opened = Cgroup::open(&record.cgroups);
-            &opened
+    if let Some(cgroup) = cgroup {
+        // With a PID namespace of its own all of a container ends with its first process; without, this ends it.
+        if !cgroup.is_empty()? {
+            cgroup.kill(libc::SIGKILL)?;
         }
-    };
-    // With a PID namespace of its own all of a container ends with its first process; without, this ends it.
-    if !cgroup.is_empty()? {
-        cgroup.kill(libc::SIGKILL)?;
+        cgroup.remove()?;
     }
-    cgroup.remove()?;
-    if record.mounts_on_host {
-        unmount_root(record)?;
+    if let Some(before) = record.mounts_on_host {
+        unmount_root(record, before)?;
     }
     entry.remove()?;
-    let state = hooks::state_json(&record.oci_state(), 0, "stopped")?;
-    for hook in &record.poststop {
-        if let Err(error) = hooks::run("poststop", std::slice::from_ref(hook), &state, Some(&record.bundle)) {
-            log::warn!("{error}");
-        }
+    if record.poststop.is_empty() {
+        return Ok(());
+    }
+    let state = hooks::state_json(&record.oci_state(), 0, ContainerState::Stopped)?;
+    for error in hooks::run_each("poststop", &record.poststop, &state, Some(&record.bundle)) {
+        log::warn!("{error}");
     }
     Ok(())
 }
 
-/// Unmounts the root that `create` has mounted on itself, and with it all that was mounted in it.
-fn unmount_root(record: &Record) -> Result<()> {
-    match umount2(&record.rootfs, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
-        // It was not mounted yet, or somebody else has unmounted it.
-        Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
-        Err(errno) => Err(errno).context(|| format!("unmount {:?}", record.rootfs.display().to_string())),
+/// Unmounts the root that `create` has mounted on itself, and with it all that was mounted in it; the `before` mounts that
+/// were there stay.
+fn unmount_root(record: &Record, before: usize) -> Result<()> {
+    let what = || format!("unmount {:?}", record.rootfs.display().to_string());
+    for _ in before..mounts::count_at(&record.rootfs)? {
+        umount2(&record.rootfs, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).context(what)?;
     }
+    Ok(())
 }

@@ -1,52 +1,64 @@
-//! Hooks: programs of the bundle's that run at the turns of a container's life (config.md, "POSIX-platform Hooks").
+//! The six kinds of hooks: which programs a configuration wants run at which moments, and running them.
 //!
-//! Both sides of clone3 run hooks, so they are a slice, and know nothing of either.
+//! When and where a kind runs is the lifecycle's to know: `prestart`, `createRuntime`, `poststart` and `poststop` run on the
+//! host's side, `createContainer` and `startContainer` on the container's (runtime-spec, config.md, POSIX-platform Hooks).
 
 mod plan;
 mod run;
+mod state;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 pub use plan::plan;
-pub use run::{run, state_json};
+pub use run::{run, run_each};
+pub use state::state_json;
 
-/// The kinds of hooks, by their names in config.json, in the order of their times.
-pub const NAMES: [&str; 6] =
-    ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
-
-/// One hook.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hook {
-    /// The program, absolute.
-    pub path: PathBuf,
-    /// Its arguments, with the name that it is called by first; none: it is called by its path.
-    pub args: Vec<String>,
-    /// Its whole environment.
-    pub env: Vec<String>,
-    /// How many seconds it may take.
-    pub timeout: Option<u32>,
-}
-
-/// All hooks of a container.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+/// Every hook, by kind, each kind in the order it is run in.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct HooksPlan {
-    /// On the host's side, before `create_runtime`.
+    /// On the host's side, when the namespaces are there; deprecated in favour of the next three.
     pub prestart: Vec<Hook>,
-    /// On the host's side, when namespaces and mounts are there.
+    /// On the host's side, after `prestart` and before the root is pivoted to.
     pub create_runtime: Vec<Hook>,
-    /// In the container's namespaces, before the root becomes `/`.
+    /// In the container's namespaces, after `createRuntime` and before the root is pivoted to.
     pub create_container: Vec<Hook>,
-    /// In the container, before its program.
+    /// In the container, at `start`, before its program.
     pub start_container: Vec<Hook>,
-    /// On the host's side, when the program runs.
+    /// On the host's side, after the container's program was started.
     pub poststart: Vec<Hook>,
-    /// On the host's side, when the container is gone.
+    /// On the host's side, after the container was deleted.
     pub poststop: Vec<Hook>,
 }
 
+/// One program to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hook {
+    /// The program's absolute path.
+    pub path: PathBuf,
+    /// Its arguments, the first being its name; none means that its path is its name.
+    pub args: Vec<String>,
+    /// Its whole environment, `NAME=value` each.
+    pub env: Vec<String>,
+    /// After how many seconds it is killed, if ever.
+    pub timeout: Option<u64>,
+}
+
 impl HooksPlan {
+    /// Every kind by its name in config.json, in the order of the lifecycle.
+    pub fn kinds(&self) -> [(&'static str, &[Hook]); 6] {
+        [
+            ("prestart", &self.prestart),
+            ("createRuntime", &self.create_runtime),
+            ("createContainer", &self.create_container),
+            ("startContainer", &self.start_container),
+            ("poststart", &self.poststart),
+            ("poststop", &self.poststop),
+        ]
+    }
+
     /// Whether the container's side runs any.
     pub fn run_inside(&self) -> bool {
         !self.create_container.is_empty() || !self.start_container.is_empty()
@@ -57,21 +69,16 @@ impl HooksPlan {
         !self.prestart.is_empty() || !self.create_runtime.is_empty()
     }
 
-    /// What will be done, in words.
+    /// The plan in words, a line a hook.
     pub fn describe(&self) -> Vec<String> {
-        let lists = [
-            &self.prestart,
-            &self.create_runtime,
-            &self.create_container,
-            &self.start_container,
-            &self.poststart,
-            &self.poststop,
-        ];
         let mut lines = Vec::new();
-        for (name, list) in NAMES.iter().zip(lists) {
-            for hook in list {
-                let limit = hook.timeout.map(|seconds| format!(", at most {seconds} s")).unwrap_or_default();
-                lines.push(format!("{name}: {} {:?}{limit}", hook.path.display(), hook.args));
+        for (kind, hooks) in self.kinds() {
+            for hook in hooks {
+                let arguments = hook.args.get(1..).filter(|arguments| !arguments.is_empty());
+                let arguments = arguments.map(|arguments| format!(" with the arguments {arguments:?}"));
+                let timeout = hook.timeout.map(|seconds| format!(", killed after {seconds} s"));
+                let (arguments, timeout) = (arguments.unwrap_or_default(), timeout.unwrap_or_default());
+                lines.push(format!("{kind} hook {}{arguments}{timeout}", hook.path.display()));
             }
         }
         lines

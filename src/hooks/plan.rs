@@ -1,71 +1,111 @@
-//! What config.json says about hooks, and what of it cannot be.
+//! `hooks` of config.json, decided on.
 
-use oci_spec::runtime::{Hook as SpecHook, Hooks};
+use oci_spec::runtime;
 
 use super::{Hook, HooksPlan};
 use crate::error::Faults;
 
-/// Decides about hooks.
-pub fn plan(hooks: &Hooks, faults: &mut Faults) -> HooksPlan {
-    #[allow(deprecated)] // prestart is, and engines still use it
+/// Decides on the hooks. That a program is there is not looked at: an earlier hook or a mount may bring it.
+pub fn plan(hooks: &runtime::Hooks, faults: &mut Faults) -> HooksPlan {
+    // Deprecated for those who write configurations; callers still send it.
+    #[allow(deprecated)]
     let prestart = hooks.prestart();
     HooksPlan {
-        prestart: list("prestart", prestart.as_ref(), faults),
-        create_runtime: list("createRuntime", hooks.create_runtime().as_ref(), faults),
-        create_container: list("createContainer", hooks.create_container().as_ref(), faults),
-        start_container: list("startContainer", hooks.start_container().as_ref(), faults),
-        poststart: list("poststart", hooks.poststart().as_ref(), faults),
-        poststop: list("poststop", hooks.poststop().as_ref(), faults),
+        prestart: kind("prestart", prestart.as_deref(), faults),
+        create_runtime: kind("createRuntime", hooks.create_runtime().as_deref(), faults),
+        create_container: kind("createContainer", hooks.create_container().as_deref(), faults),
+        start_container: kind("startContainer", hooks.start_container().as_deref(), faults),
+        poststart: kind("poststart", hooks.poststart().as_deref(), faults),
+        poststop: kind("poststop", hooks.poststop().as_deref(), faults),
     }
 }
 
-fn list(kind: &str, hooks: Option<&Vec<SpecHook>>, faults: &mut Faults) -> Vec<Hook> {
-    let mut planned = Vec::new();
-    for (index, hook) in hooks.into_iter().flatten().enumerate() {
-        let at = |field: &str| format!("hooks.{kind}[{index}].{field}");
-        let path = hook.path();
-        if !path.is_absolute() {
-            faults.add(at("path"), format_args!("{:?} is not an absolute path", path.display().to_string()));
-        }
-        let timeout = hook.timeout().map(|seconds| {
-            if seconds <= 0 {
-                faults.add(at("timeout"), format_args!("{seconds} is not greater than zero"));
-            }
-            u32::try_from(seconds).unwrap_or(u32::MAX)
-        });
-        let (args, env) = (hook.args().clone().unwrap_or_default(), hook.env().clone().unwrap_or_default());
-        for (field, texts) in [("args", &args), ("env", &env)] {
-            for (place, text) in texts.iter().enumerate() {
-                if text.contains('\0') {
-                    faults.add(at(&format!("{field}[{place}]")), format_args!("{text:?} has a NUL byte in it"));
-                } else if field == "env" && text.find('=').is_none_or(|at| at == 0) {
-                    faults
-                        .add(at(&format!("{field}[{place}]")), format_args!("{text:?} is not of the form NAME=VALUE"));
-                }
-            }
-        }
-        planned.push(Hook { path: path.clone(), args, env, timeout });
+fn kind(name: &str, hooks: Option<&[runtime::Hook]>, faults: &mut Faults) -> Vec<Hook> {
+    let hooks = hooks.unwrap_or_default().iter().enumerate();
+    hooks.map(|(index, given)| hook(&format!("hooks.{name}[{index}]"), given, faults)).collect()
+}
+
+fn hook(at: &str, given: &runtime::Hook, faults: &mut Faults) -> Hook {
+    let path = given.path();
+    if !path.is_absolute() {
+        faults.add(format!("{at}.path"), format_args!("\"{}\" is not an absolute path", path.display()));
     }
-    planned
+    let args = given.args().clone().unwrap_or_default();
+    let env = given.env().clone().unwrap_or_default();
+    for (index, entry) in env.iter().enumerate() {
+        if !entry.contains('=') {
+            faults.add(format!("{at}.env[{index}]"), format_args!("{entry:?} is not NAME=value"));
+        }
+    }
+    let indexed = |name: &'static str, strings: &[String]| -> Vec<(String, String)> {
+        strings.iter().enumerate().map(|(index, text)| (format!("{name}[{index}]"), text.clone())).collect()
+    };
+    let path_text = ("path".to_owned(), path.to_string_lossy().into_owned());
+    for (name, text) in indexed("args", &args).into_iter().chain(indexed("env", &env)).chain([path_text]) {
+        if text.contains('\0') {
+            faults.add(format!("{at}.{name}"), format_args!("{text:?} has a NUL character in it"));
+        }
+    }
+    let timeout = given.timeout().and_then(|seconds| {
+        let usable = u64::try_from(seconds).ok().filter(|seconds| *seconds > 0);
+        if usable.is_none() {
+            faults.add(format!("{at}.timeout"), format_args!("{seconds} is not greater than zero"));
+        }
+        usable
+    });
+    Hook { path: path.clone(), args, env, timeout }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn wrong_hooks_are_faults_by_their_place() {
-        let hooks: Hooks = serde_json::from_str(
-            r#"{"prestart":[{"path":"bin/x","timeout":0}],"poststop":[{"path":"/y","env":["A=b","C"],"timeout":-3}]}"#,
-        )
-        .unwrap();
+    fn planned(hooks: &str) -> (HooksPlan, Faults) {
         let mut faults = Faults::default();
-        plan(&hooks, &mut faults);
+        let hooks = serde_json::from_str(hooks).unwrap();
+        (plan(&hooks, &mut faults), faults)
+    }
+
+    #[test]
+    fn hooks_are_planned_by_kind_and_in_order() {
+        let (plan, faults) = planned(
+            r#"{"prestart":[{"path":"/a"}],"createRuntime":[{"path":"/b","args":["b","x y"],"timeout":3},{"path":"/c"}],
+                "createContainer":[{"path":"/d","args":["d"]}],"startContainer":[{"path":"/e","env":["A=1","B="]}],
+                "poststart":[{"path":"/f"}],"poststop":[{"path":"/g","timeout":1}]}"#,
+        );
+        assert!(faults.is_empty());
+        assert_eq!(
+            plan.describe(),
+            [
+                "prestart hook /a",
+                r#"createRuntime hook /b with the arguments ["x y"], killed after 3 s"#,
+                "createRuntime hook /c",
+                "createContainer hook /d",
+                "startContainer hook /e",
+                "poststart hook /f",
+                "poststop hook /g, killed after 1 s",
+            ]
+        );
+        assert_eq!(plan.start_container[0].env, ["A=1", "B="]);
+        let text = serde_json::to_string(&plan).unwrap();
+        assert_eq!(serde_json::from_str::<HooksPlan>(&text).unwrap(), plan);
+        assert!(plan.kinds().iter().any(|(_, hooks)| !hooks.is_empty()));
+        assert_eq!(planned("{}").0, HooksPlan::default());
+    }
+
+    #[test]
+    fn every_fault_names_its_path_and_value() {
+        let (_, faults) = planned(
+            r#"{"prestart":[{"path":"/a"},{"path":"bin/b","timeout":0}],
+                "poststop":[{"path":"/a","timeout":-1,"env":["A=1","B"],"args":["x","y\u0000z"]}]}"#,
+        );
         assert_eq!(
             faults.into_result().unwrap_err().to_string(),
-            "hooks.prestart[0].path: \"bin/x\" is not an absolute path; hooks.prestart[0].timeout: 0 is not greater than \
-             zero; hooks.poststop[0].timeout: -3 is not greater than zero; hooks.poststop[0].env[1]: \"C\" is not of the \
-             form NAME=VALUE"
+            "hooks.prestart[1].path: \"bin/b\" is not an absolute path; \
+             hooks.prestart[1].timeout: 0 is not greater than zero; \
+             hooks.poststop[0].env[1]: \"B\" is not NAME=value; \
+             hooks.poststop[0].args[1]: \"y\\0z\" has a NUL character in it; \
+             hooks.poststop[0].timeout: -1 is not greater than zero"
         );
     }
 }

@@ -1,245 +1,204 @@
-//! Running hooks, one after the other.
+//! Running hooks: the state on their stdin, what they say kept for the error, and an end put to those that take too long.
 
+use std::ffi::CString;
+use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, pipe2};
 
 use super::Hook;
 use crate::error::{Context, Error, Kind, Result};
+use crate::sys::child::{ChildrenKept, Ending, Program, Which, spawn, wait};
 use crate::sys::process::pidfd_open;
 
-/// As much as is kept of what a hook says on its standard error.
-const COMPLAINT: usize = 4096;
+/// How much of what a failed hook wrote is told, from its end, in bytes.
+const TOLD: usize = 2048;
 
-/// The container's state as hooks are given it.
+/// Runs `hooks`, all of `kind` (its name in config.json), one after the other, up to the first that fails. Each gets
+/// `state` on its stdin, `cwd` or the caller's as its working directory, exactly the environment it was planned with, no
+/// signal blocked or ignored, a process group of its own, and no descriptor above 2.
 ///
 /// # Errors
-/// None that a state can cause.
-pub fn state_json(state: &oci_spec::runtime::State, pid: i32, status: &str) -> Result<Vec<u8>> {
-    let fault = |error: serde_json::Error| Error::system(format!("write the container's state for its hooks: {error}"));
-    let mut value = serde_json::to_value(state).map_err(fault)?;
-    value["status"] = status.into();
-    if pid > 0 {
-        value["pid"] = pid.into();
-    }
-    serde_json::to_vec(&value).map_err(fault)
-}
-
-/// Runs `hooks` in order, each with `state` on its standard input, in the directory `cwd` if there is one. The first that
-/// fails ends it. A hook that runs out of time is killed with its process group.
-///
-/// # Errors
-/// [`Kind::Hook`], with the hook's place, program, status and the end of what it said.
+/// `Kind::Hook`, naming the hook, how it ended, and the last that it wrote to its stdout and stderr: it cannot be
+/// executed, does not exit with 0, or was killed, and its process group with it, when its time was up.
 pub fn run(kind: &str, hooks: &[Hook], state: &[u8], cwd: Option<&Path>) -> Result<()> {
-    for (index, hook) in hooks.iter().enumerate() {
-        run_one(hook, state, cwd).map_err(|error| {
-            error.context(format!("hooks.{kind}[{index}] {:?}", hook.path.display().to_string())).of_kind(Kind::Hook)
-        })?;
-    }
-    Ok(())
+    hooks.iter().enumerate().try_for_each(|(index, hook)| run_one(kind, index, hook, state, cwd))
 }
 
-fn run_one(hook: &Hook, state: &[u8], cwd: Option<&Path>) -> Result<()> {
-    let mut command = Command::new(&hook.path);
-    if let Some((name, rest)) = hook.args.split_first() {
-        command.arg0(name).args(rest);
-    }
-    command.env_clear().envs(hook.env.iter().filter_map(|text| text.split_once('=')));
-    if let Some(cwd) = cwd {
-        command.current_dir(cwd);
-    }
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
-    let mut child = command.spawn().context(|| "run it")?;
-    let mut said = Vec::new();
-    let ended = attend(&mut child, state, hook.timeout, &mut said);
-    if !matches!(ended, Ok(true)) {
-        // It leads its process group until it is reaped, so the number is no other group's.
-        let _ = killpg(Pid::from_raw(child.id() as i32), Signal::SIGKILL);
-    }
-    let status = child.wait().context(|| "wait for it")?;
-    if !ended? {
-        return Err(Error::system(format!("took longer than {} s{}", hook.timeout.unwrap_or(0), complaint(&said))));
-    }
-    if status.success() { Ok(()) } else { Err(Error::system(format!("{}{}", shown(status), complaint(&said)))) }
+/// Runs `hooks` as [`run`] does, but all of them whatever becomes of each, and answers every failure: for the kinds of
+/// which the lifecycle goes on when one fails.
+pub fn run_each(kind: &str, hooks: &[Hook], state: &[u8], cwd: Option<&Path>) -> Vec<Error> {
+    let hooks = hooks.iter().enumerate();
+    hooks.filter_map(|(index, hook)| run_one(kind, index, hook, state, cwd).err()).collect()
 }
 
-fn shown(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit status {code}"),
-        (None, Some(signal)) => format!("killed by signal {signal}"),
-        (None, None) => "ended in an unknown way".to_owned(),
-    }
+fn run_one(kind: &str, index: usize, hook: &Hook, state: &[u8], cwd: Option<&Path>) -> Result<()> {
+    execute(hook, state, cwd)
+        .map_err(|error| error.of_kind(Kind::Hook).context(format!("hook {kind}[{index}] \"{}\"", hook.path.display())))
 }
 
-fn complaint(said: &[u8]) -> String {
-    let text = String::from_utf8_lossy(said);
-    let text = text.trim();
-    if text.is_empty() { String::new() } else { format!(": {text}") }
-}
-
-/// Gives the hook its input and hears it out until it has ended (`true`) or its time is over (`false`).
-fn attend(child: &mut Child, state: &[u8], timeout: Option<u32>, said: &mut Vec<u8>) -> Result<bool> {
-    let deadline = timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds.into()));
-    let pidfd = pidfd_open(child.id() as i32).context(|| "watch it")?;
-    let mut stdin = child.stdin.take();
-    let mut stderr = child.stderr.take();
-    for fd in [stdin.as_ref().map(AsFd::as_fd), stderr.as_ref().map(AsFd::as_fd)].into_iter().flatten() {
-        set_nonblocking(fd).context(|| "set up its pipes")?;
+fn execute(hook: &Hook, state: &[u8], cwd: Option<&Path>) -> Result<()> {
+    let _children = ChildrenKept::new().context(|| "keep its exit status")?;
+    let mut pipes = Pipes::new(state).context(|| "make its pipes")?;
+    let pid = start(hook, cwd, &pipes)?;
+    pipes.output_in = None;
+    let timeout = hook.timeout.map(Duration::from_secs);
+    let in_time =
+        pidfd_open(pid).context(|| "open its pidfd").and_then(|pidfd| pipes.serve_until_end(pidfd.as_fd(), timeout));
+    if !matches!(in_time, Ok(true)) {
+        // Not reaped yet, it still has its pid, and its group its number.
+        let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
     }
-    let mut left = state;
-    loop {
-        // Only a hook that reads is written to, and one that need not read its state may end without.
-        if stdin.as_mut().is_some_and(|pipe| write_some(pipe, &mut left)) {
-            stdin = None;
+    let ending = wait(Which::Pid(pid), true).context(|| "wait for it")?;
+    let in_time = in_time?;
+    let said = pipes.said();
+    match (in_time, ending) {
+        (false, _) => {
+            let seconds = hook.timeout.unwrap_or_default();
+            Err(Error::new(Kind::Hook, format!("killed, not having ended within {seconds} s{said}")))
         }
-        let mut fds = vec![PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-        fds.extend(stdin.as_ref().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLOUT)));
-        fds.extend(stderr.as_ref().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
-        let wait = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
-            None => PollTimeout::NONE,
-            Some(Duration::ZERO) => return Ok(false),
-            // Rounded up, so that the last wait is not cut to nothing.
-            Some(left) => PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX),
+        (true, Some((_, Ending::Exited(0)))) => Ok(()),
+        (true, Some((_, Ending::Exited(status)))) => Err(Error::new(Kind::Hook, format!("exit status {status}{said}"))),
+        (true, Some((_, Ending::Killed(signal)))) => {
+            let name = Signal::try_from(signal).map_or_else(|_| signal.to_string(), |signal| signal.to_string());
+            Err(Error::new(Kind::Hook, format!("killed by signal {name}{said}")))
+        }
+        (true, None) => Err(Error::system("wait for it: it has no ending")),
+    }
+}
+
+fn start(hook: &Hook, cwd: Option<&Path>, pipes: &Pipes) -> Result<i32> {
+    let text = |bytes: &[u8]| {
+        CString::new(bytes).map_err(|_| Error::config(format!("{:?} has a NUL in it", String::from_utf8_lossy(bytes))))
+    };
+    let texts = |strings: &[String]| strings.iter().map(|string| text(string.as_bytes())).collect::<Result<Vec<_>>>();
+    let path = text(hook.path.as_os_str().as_bytes())?;
+    let mut args = texts(&hook.args)?;
+    if args.is_empty() {
+        args.push(path.clone());
+    }
+    let cwd = cwd.map(|cwd| text(cwd.as_os_str().as_bytes())).transpose()?;
+    let output = pipes.output_in.as_ref().unwrap_or(&pipes.input_out).as_fd();
+    let stdio = [pipes.input_out.as_fd(), output, output];
+    Ok(spawn(&Program { path: &path, args: &args, env: &texts(&hook.env)?, cwd: cwd.as_deref(), stdio })?)
+}
+
+/// The pipe to a hook's stdin and the one from its stdout and stderr.
+struct Pipes<'a> {
+    /// Where the state is written; none once all of it is in the pipe.
+    input_in: Option<File>,
+    /// What is still to be written.
+    state: &'a [u8],
+    /// The end that the hook reads. Ours stays open: a hook that reads nothing and ends, or closes its stdin, then costs
+    /// us neither an error nor a SIGPIPE.
+    input_out: OwnedFd,
+    /// The end that the hook writes, until it is started.
+    output_in: Option<OwnedFd>,
+    /// Where what it says is read; none when nobody can say any more.
+    output_out: Option<File>,
+    /// The last that it said.
+    tail: Vec<u8>,
+}
+
+impl<'a> Pipes<'a> {
+    fn new(state: &'a [u8]) -> std::result::Result<Self, Errno> {
+        let (input_out, input_in) = pipe2(OFlag::O_CLOEXEC)?;
+        let (output_out, output_in) = pipe2(OFlag::O_CLOEXEC)?;
+        // Each end of a pipe is an open file of its own: the hook's ends stay blocking.
+        fcntl(&input_in, FcntlArg::F_SETFL(OFlag::O_WRONLY | OFlag::O_NONBLOCK))?;
+        fcntl(&output_out, FcntlArg::F_SETFL(OFlag::O_RDONLY | OFlag::O_NONBLOCK))?;
+        let mut pipes = Self {
+            input_in: Some(input_in.into()),
+            state,
+            input_out,
+            output_in: Some(output_in),
+            output_out: Some(output_out.into()),
+            tail: Vec::new(),
         };
-        match poll(&mut fds, wait) {
-            Err(Errno::EINTR) => continue,
-            answer => answer.context(|| "wait for it")?,
-        };
-        let ended = fds[0].any() == Some(true);
-        if stderr.as_mut().is_some_and(|pipe| read_some(pipe, said)) {
-            stderr = None;
-        }
-        // What it has started may hold the pipes open for ever: its own end is what counts.
-        if ended {
-            return Ok(true);
-        }
+        // A state is seldom larger than a pipe: then all of it waits for the hook, and so does its end.
+        pipes.write_state();
+        Ok(pipes)
     }
-}
 
-fn set_nonblocking(fd: BorrowedFd) -> Result<()> {
-    let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
-    fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-    Ok(())
-}
-
-/// Writes what goes in now; whether there is no more to be written.
-fn write_some(pipe: &mut impl Write, left: &mut &[u8]) -> bool {
-    while !left.is_empty() {
-        match pipe.write(left) {
-            Ok(length) => *left = &left[length..],
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return error.kind() != ErrorKind::WouldBlock,
-        }
-    }
-    true
-}
-
-/// Reads what is there now and keeps the end of it; whether nothing more will come.
-fn read_some(pipe: &mut impl Read, said: &mut Vec<u8>) -> bool {
-    let mut part = [0_u8; 4096];
-    loop {
-        match pipe.read(&mut part) {
-            Ok(0) => return true,
-            Ok(length) => {
-                said.extend_from_slice(&part[..length]);
-                said.drain(..said.len().saturating_sub(COMPLAINT));
+    /// Feeds and hears the hook until it has ended, or its time is up: then `false`.
+    fn serve_until_end(&mut self, pidfd: BorrowedFd, timeout: Option<Duration>) -> Result<bool> {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        loop {
+            let left = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+                Some(Duration::ZERO) => return Ok(false),
+                // Rounded up, so that it is not asked again and again within the last millisecond.
+                Some(left) => PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX),
+                None => PollTimeout::NONE,
+            };
+            let mut fds = Vec::with_capacity(3);
+            fds.push(PollFd::new(pidfd, PollFlags::POLLIN));
+            fds.extend(self.output_out.iter().map(|output| PollFd::new(output.as_fd(), PollFlags::POLLIN)));
+            fds.extend(self.input_in.iter().map(|input| PollFd::new(input.as_fd(), PollFlags::POLLOUT)));
+            match poll(&mut fds, left) {
+                Err(Errno::EINTR) => continue,
+                other => other.context(|| "wait for it")?,
+            };
+            let ended = fds[0].any() != Some(false);
+            self.read_output();
+            if ended {
+                return Ok(true);
             }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return error.kind() != ErrorKind::WouldBlock,
+            self.write_state();
         }
+    }
+
+    fn write_state(&mut self) {
+        while let (Some(input), false) = (&mut self.input_in, self.state.is_empty()) {
+            match input.write(self.state) {
+                Ok(count) => self.state = &self.state[count..],
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                // Not while we hold the other end; a hook without its state will say so.
+                Err(_) => break,
+            }
+        }
+        self.input_in = None;
+    }
+
+    /// Reads what there is, also when the hook has left its stdout to a process that goes on.
+    fn read_output(&mut self) {
+        let mut chunk = [0; 4096];
+        // Not more than a pipe holds: who never stops talking is not to keep us from the clock.
+        for _ in 0..16 {
+            let Some(output) = &mut self.output_out else { return };
+            match output.read(&mut chunk) {
+                Ok(count) if count > 0 => {
+                    self.tail.extend_from_slice(&chunk[..count]);
+                    let surplus = self.tail.len().saturating_sub(TOLD);
+                    self.tail.drain(..surplus);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Ok(_) | Err(_) => self.output_out = None,
+            }
+        }
+    }
+
+    /// What the hook said last, on one line, to be put after its ending.
+    fn said(&mut self) -> String {
+        self.read_output();
+        let text = String::from_utf8_lossy(&self.tail);
+        let lines: Vec<String> = text
+            .lines()
+            .map(|line| line.chars().filter(|character| !character.is_control()).collect::<String>().trim().to_owned())
+            .filter(|line| !line.is_empty())
+            .collect();
+        if lines.is_empty() { String::new() } else { format!(": {}", lines.join("; ")) }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shell(script: &str) -> Hook {
-        let args = ["sh", "-c", script].map(str::to_owned).to_vec();
-        Hook { path: "/bin/sh".into(), args, env: vec!["PATH=/usr/bin:/bin".into()], timeout: None }
-    }
-
-    #[test]
-    fn hooks_run_in_order_with_the_state_on_their_input() {
-        let directory = tempfile::tempdir().unwrap();
-        let hooks = [shell("cat > first"), shell("cat first > second; echo done >> second")];
-        run("prestart", &hooks, b"{\"id\":\"x\"}", Some(directory.path())).unwrap();
-        let second = std::fs::read_to_string(directory.path().join("second")).unwrap();
-        assert_eq!(second, "{\"id\":\"x\"}done\n");
-    }
-
-    #[test]
-    fn the_first_failure_ends_it_and_is_told_with_what_the_hook_said() {
-        let directory = tempfile::tempdir().unwrap();
-        let hooks = [shell("true"), shell("echo no luck >&2; exit 3"), shell("touch third")];
-        let error = run("createRuntime", &hooks, b"{}", Some(directory.path())).unwrap_err();
-        assert_eq!(error.kind(), Kind::Hook);
-        assert_eq!(error.to_string(), "hooks.createRuntime[1] \"/bin/sh\": exit status 3: no luck");
-        assert!(!directory.path().join("third").exists());
-    }
-
-    #[test]
-    fn a_hook_that_is_not_there_is_an_error() {
-        let hook = Hook { path: "/nonexistent".into(), ..shell("") };
-        let error = run("poststop", &[hook], b"{}", None).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "hooks.poststop[0] \"/nonexistent\": run it: no such file or directory (os error 2)"
-        );
-    }
-
-    #[test]
-    fn a_hook_that_runs_out_of_time_is_killed_with_what_it_started() {
-        let directory = tempfile::tempdir().unwrap();
-        let hook = Hook { timeout: Some(1), ..shell("(sleep 3; touch late) & sleep 60") };
-        let begun = Instant::now();
-        let error = run("poststart", &[hook], b"{}", Some(directory.path())).unwrap_err();
-        assert!(error.to_string().ends_with("took longer than 1 s"), "{error}");
-        assert!(begun.elapsed() < Duration::from_secs(3));
-        std::thread::sleep(Duration::from_millis(2500));
-        assert!(!directory.path().join("late").exists());
-    }
-
-    #[test]
-    fn a_large_state_that_nobody_reads_stops_nothing() {
-        run("prestart", &[shell("exit 0")], &vec![b' '; 4 << 20], None).unwrap();
-        run("prestart", &[shell("exec 0<&-; sleep 0.2")], &vec![b' '; 4 << 20], None).unwrap();
-        run("prestart", &[shell("test $(wc -c) = 4194304")], &vec![b' '; 4 << 20], None).unwrap();
-    }
-
-    #[test]
-    fn a_hook_has_its_own_environment_and_name() {
-        let args = ["called", "-c", "test \"$0$ONLY\" = calledthis && test -z \"$HOME\""].map(str::to_owned).to_vec();
-        let hook = Hook { args, env: vec!["ONLY=this".into()], ..shell("") };
-        run("prestart", &[hook], b"{}", None).unwrap();
-    }
-
-    #[test]
-    fn a_daemon_that_keeps_the_pipes_does_not_hold_the_hook_up() {
-        let begun = Instant::now();
-        run("prestart", &[shell("sleep 5 & exit 0")], b"{}", None).unwrap();
-        assert!(begun.elapsed() < Duration::from_secs(4));
-    }
-
-    #[test]
-    fn the_state_has_the_status_and_pid_of_the_moment() {
-        let mut state = oci_spec::runtime::State::default();
-        state.set_id("x".to_owned());
-        let value: serde_json::Value = serde_json::from_slice(&state_json(&state, 7, "creating").unwrap()).unwrap();
-        assert_eq!(
-            (value["id"].as_str(), value["pid"].as_i64(), value["status"].as_str()),
-            (Some("x"), Some(7), Some("creating"))
-        );
-        let value: serde_json::Value = serde_json::from_slice(&state_json(&state, 0, "stopped").unwrap()).unwrap();
-        assert!(value.get("pid").is_none());
-    }
-}
+mod tests;

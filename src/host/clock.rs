@@ -1,6 +1,18 @@
 //! Times as text.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::{SysconfVar, sysconf};
+
+/// The time since boot, time asleep included, in the clock ticks of proc_pid_stat(5): whatever begins from now on has no
+/// smaller number there.
+pub fn ticks_since_boot() -> u64 {
+    let since = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default();
+    let per_second =
+        sysconf(SysconfVar::CLK_TCK).ok().flatten().and_then(|ticks| u64::try_from(ticks).ok()).unwrap_or(100);
+    since.as_secs() * per_second + u64::from(since.subsec_nanos()) * per_second / 1_000_000_000
+}
 
 /// `time` as RFC 3339 has it, in UTC, with nanoseconds.
 pub fn rfc3339(time: SystemTime) -> String {

@@ -16,10 +16,11 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{sethostname, setsid};
+use oci_spec::runtime::ContainerState;
 use serde::Serialize;
 
 use crate::cgroup::Entrance;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::hooks::{self, HooksPlan};
 use crate::host::procfs;
 use crate::namespaces::{self, Namespace, NamespacesPlan};
@@ -101,7 +102,8 @@ pub fn run(plan: &InitPlan, handles: Handles, signals: Option<&Signals>) -> ! {
 /// What is left of the preparations when the container is started.
 struct Prepared {
     proc: OwnedFd,
-    command: Command,
+    /// None if the configuration has no process.
+    command: Option<Command>,
     /// The pid on the host, for hooks.
     pid: i32,
 }
@@ -150,7 +152,7 @@ fn prepare(
     Root::set_propagation(&plan.rootfs)?;
     let sources = match sources {
         Some(sources) => sources,
-        None => Sources::open(&plan.rootfs, false)?,
+        None => Sources::open(&plan.rootfs)?,
     };
     let (tree, binds) = sources.into_parts();
     let root = Root::attach(&plan.rootfs, tree)?;
@@ -171,7 +173,7 @@ fn prepare(
         channel.send(&Message::Hooks)?;
         channel.wait_for_go()?;
     }
-    run_hooks("createContainer", &plan.hooks.create_container, plan, state, (pid, "creating"), true)?;
+    run_hooks("createContainer", &plan.hooks.create_container, plan, state, (pid, ContainerState::Created), true)?;
 
     // 6. The root becomes `/`.
     root.become_slash()?;
@@ -189,13 +191,13 @@ fn prepare(
     if plan.terminal.is_none() {
         stdio::give_to(plan.process.uid)?;
     }
-    let entered = process::enter_cwd(&plan.process);
+    let entered = if plan.process.is_missing() { Ok(()) } else { process::enter_cwd(&plan.process) };
     process::become_user(&plan.process, held_capabilities(plan))?;
     if entered.is_err() {
         // A directory that is closed to root, such as a user's on a network file system, is open to its user.
         process::enter_cwd(&plan.process)?;
     }
-    let command = Command::find(&plan.process)?;
+    let command = (!plan.process.is_missing()).then(|| Command::find(&plan.process)).transpose()?;
     sys::process::close_from_on_exec(3 + plan.preserve_fds).context(|| "close descriptors at exec")?;
 
     // 8. From here on it lives on its own.
@@ -211,7 +213,14 @@ fn begin(
     signals: Option<&Signals>,
     state: &oci_spec::runtime::State,
 ) -> Result<Infallible> {
-    run_hooks("startContainer", &plan.hooks.start_container, plan, state, (prepared.pid, "created"), false)?;
+    run_hooks(
+        "startContainer",
+        &plan.hooks.start_container,
+        plan,
+        state,
+        (prepared.pid, ContainerState::Created),
+        false,
+    )?;
     if plan.process.no_new_privileges {
         prctl::set_no_new_privs().context(|| "process.noNewPrivileges: set it")?;
     }
@@ -226,7 +235,7 @@ fn begin(
     if held_capabilities(plan) != 0 {
         process::drop_to_final_capabilities(&plan.process)?;
     }
-    Err(prepared.command.exec())
+    Err(prepared.command.as_ref().map_or_else(|| Error::config("process: is missing"), Command::exec))
 }
 
 /// Without `no_new_privs`, installing a filter takes CAP_SYS_ADMIN, which the container need not have.
@@ -239,7 +248,7 @@ fn run_hooks(
     list: &[hooks::Hook],
     plan: &InitPlan,
     state: &oci_spec::runtime::State,
-    (pid, status): (i32, &str),
+    (pid, status): (i32, ContainerState),
     on_host: bool,
 ) -> Result<()> {
     if list.is_empty() {

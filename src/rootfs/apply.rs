@@ -9,7 +9,7 @@ use nix::sys::stat::{Mode, fstat};
 use nix::unistd::{chdir, chroot, fchdir, pivot_root};
 
 use super::inside::{Inside, Leaf};
-use super::{RootfsPlan, Switch, What};
+use super::{MountPlan, RootfsPlan, Switch, What};
 use crate::error::{Context, Error, Result};
 use crate::sys::mount::{
     AT_RECURSIVE, FileSystem, MountAttr, OPEN_TREE_CLONE, attr, c_string, mount_setattr, move_mount, open_tree,
@@ -23,41 +23,64 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Opens the root file system and the source of every bind mount. `detached` cuts the copies' propagation to the
-    /// host, for copies that are made in the host's mount namespace to be used in another.
+    /// Opens the root file system, for use in this mount namespace. The sources of bind mounts are opened each at its turn,
+    /// so that the kernel, which lists mounts in the order of their making, lists them in that of config.json; but all at
+    /// once where mounts stay shared with the host's, since attaching the root takes `/` out of that (see [`Root::attach`]),
+    /// and a source on it has to be copied before.
     ///
     /// # Errors
     /// Names the path that is not there.
-    pub fn open(plan: &RootfsPlan, detached: bool) -> Result<Self> {
-        let copy = |path: &Path, recursive: bool| -> Result<OwnedFd> {
-            let flags = OPEN_TREE_CLONE | if recursive { AT_RECURSIVE } else { 0 };
-            let tree = open_tree(AT_FDCWD.as_raw_fd(), &c_string(path.as_os_str().as_encoded_bytes())?, flags)?;
-            if detached {
-                let slave = MountAttr { propagation: MsFlags::MS_SLAVE.bits(), ..MountAttr::default() };
-                mount_setattr(&tree, true, &slave)?;
-            }
+    pub fn open(plan: &RootfsPlan) -> Result<Self> {
+        let root = copy_root(plan)?;
+        let binds = if plan.propagation.0 == MsFlags::MS_SHARED.bits() {
+            plan.mounts.iter().map(copy_source).collect::<Result<_>>()?
+        } else {
+            Vec::new()
+        };
+        Ok(Self { root, binds })
+    }
+
+    /// Opens the root file system and the source of every bind mount, for use in another mount namespace: their propagation
+    /// to the host is cut.
+    ///
+    /// # Errors
+    /// Names the path that is not there.
+    pub fn open_for_another(plan: &RootfsPlan) -> Result<Self> {
+        let cut = |tree: OwnedFd| -> Result<OwnedFd> {
+            let slave = MountAttr { propagation: MsFlags::MS_SLAVE.bits(), ..MountAttr::default() };
+            mount_setattr(&tree, true, &slave)?;
             Ok(tree)
         };
-        let root = copy(&plan.root, true)
-            .context(|| format!("open the root file system {:?}", plan.root.display().to_string()))?;
+        let root = cut(copy_root(plan)?)?;
         let mut binds = Vec::with_capacity(plan.mounts.len());
         for mount in &plan.mounts {
-            binds.push(match &mount.what {
-                What::Bind { source, recursive } => {
-                    Some(copy(source, *recursive).context(|| {
-                        format!("mounts[{}].source: open {:?}", mount.index, source.display().to_string())
-                    })?)
-                }
-                _ => None,
-            });
+            binds.push(copy_source(mount)?.map(cut).transpose()?);
         }
         Ok(Self { root, binds })
     }
 
-    /// The root file system's tree, and the bind mounts' sources in the order of the mounts.
+    /// The root file system's tree, and what was opened of the bind mounts' sources, in the order of the mounts.
     pub fn into_parts(self) -> (OwnedFd, Vec<Option<OwnedFd>>) {
         (self.root, self.binds)
     }
+}
+
+fn copy_root(plan: &RootfsPlan) -> Result<OwnedFd> {
+    copy_tree(&plan.root, true).context(|| format!("open the root file system {:?}", plan.root.display().to_string()))
+}
+
+/// A detached copy of a bind mount's source; none for another mount.
+pub(super) fn copy_source(mount: &MountPlan) -> Result<Option<OwnedFd>> {
+    let What::Bind { source, recursive } = &mount.what else {
+        return Ok(None);
+    };
+    let what = || format!("mounts[{}].source: open {:?}", mount.index, source.display().to_string());
+    copy_tree(source, *recursive).context(what).map(Some)
+}
+
+fn copy_tree(path: &Path, recursive: bool) -> Result<OwnedFd> {
+    let flags = OPEN_TREE_CLONE | if recursive { AT_RECURSIVE } else { 0 };
+    Ok(open_tree(AT_FDCWD.as_raw_fd(), &c_string(path.as_os_str().as_encoded_bytes())?, flags)?)
 }
 
 /// The container's root while it is made.
@@ -95,6 +118,9 @@ impl<'a> Root<'a> {
         } else if plan.propagation.0 == MsFlags::MS_SHARED.bits() {
             // Otherwise the host's `/` would be covered too.
             set_propagation_of(place, MsFlags::MS_PRIVATE.bits(), false).context(what)?;
+            // A copy of a shared mount is shared, which pivot_root(2) refuses of a new root; it is shared again afterwards.
+            let private = MountAttr { propagation: MsFlags::MS_PRIVATE.bits(), ..MountAttr::default() };
+            mount_setattr(&root, false, &private).context(what)?;
         }
         let place = open(place, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).context(what)?;
         move_mount(&root, &place).context(what)?;
@@ -147,12 +173,14 @@ impl<'a> Root<'a> {
         fchdir(&self.fd).context(|| "enter the root")?;
         match self.plan.switch {
             Switch::Pivot => {
+                let old = open_directory(Path::new("/")).context(|| "open the old root")?;
                 // The old root ends up on top of the new one, and is taken off again.
                 pivot_root(".", ".").context(|| "pivot_root (on a ramdisk, --no-pivot does without)")?;
                 if self.plan.propagation.0 == MsFlags::MS_SHARED.bits() {
-                    // The unmounting must not reach the host.
-                    set_propagation_of(Path::new("."), MsFlags::MS_SLAVE.bits(), true)
-                        .context(|| "cut the old root off")?;
+                    // The unmounting must not reach the host. By now the new root is not below the old one any more, so
+                    // that what is shared in it stays so.
+                    let slave = MountAttr { propagation: MsFlags::MS_SLAVE.bits(), ..MountAttr::default() };
+                    mount_setattr(&old, true, &slave).context(|| "cut the old root off")?;
                 }
                 umount2(".", MntFlags::MNT_DETACH).context(|| "unmount the old root")?;
             }
@@ -242,6 +270,9 @@ fn empty_directory() -> Result<OwnedFd> {
 }
 
 fn set_propagation_of(path: &Path, propagation: u64, recursive: bool) -> Result<()> {
-    let mount = open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
-    Ok(mount_setattr(mount, recursive, &MountAttr { propagation, ..MountAttr::default() })?)
+    Ok(mount_setattr(open_directory(path)?, recursive, &MountAttr { propagation, ..MountAttr::default() })?)
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd> {
+    Ok(open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?)
 }

@@ -25,7 +25,9 @@ pub(super) fn copy_up(inside: Inside, directory: &Path, tree: BorrowedFd) -> Res
     let from = inside.open(directory, list_flags() & !OFlag::O_NOFOLLOW)?;
     let stat = nix::sys::stat::fstat(&from)?;
     copy_entries(&from, tree, DEPTH)?;
-    nix::unistd::fchown(tree, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
+    // A new mount's descriptor is one of O_PATH, which fchown(2) does not take.
+    let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+    fchownat(tree, "", Some(uid), Some(gid), AtFlags::AT_EMPTY_PATH)?;
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use nix::sys::stat::{Mode, fstat, mkdirat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd::symlinkat;
 
-use super::apply::Root;
+use super::apply::{Root, copy_source};
 use super::copy_up::copy_up;
 use super::inside::Leaf;
 use super::{MountPlan, What};
@@ -18,12 +18,17 @@ use crate::error::{Context, Error, Result};
 use crate::sys::mount::{FileSystem, MountAttr, OPEN_TREE_CLONE, attr, c_string, mount_setattr, move_mount, open_tree};
 
 impl Root<'_> {
-    /// Mounts everything that `mounts` names; `binds` are the sources of its bind mounts.
+    /// Mounts everything that `mounts` names; `binds` are the sources of its bind mounts that are open already.
     ///
     /// # Errors
     /// Names the mount by its place, source and destination.
     pub fn mount_all(&self, binds: Vec<Option<OwnedFd>>) -> Result<()> {
-        for (mount, bind) in self.plan.mounts.iter().zip(binds) {
+        let mut binds = binds.into_iter();
+        for mount in &self.plan.mounts {
+            let bind = match binds.next() {
+                Some(open) => open,
+                None => copy_source(mount)?,
+            };
             self.mount_one(mount, bind).map_err(|error| {
                 let what = match &mount.what {
                     What::Bind { source, .. } => format!("bind {:?}", source.display().to_string()),

@@ -166,8 +166,14 @@ fn plan_mount(index: usize, mount: &Mount, around: &Surroundings, faults: &mut F
             faults.add(at("source"), "a bind mount needs a source");
             return None;
         };
-        for (key, _) in options.data.iter().filter(|(key, _)| !SUPERBLOCK_WORDS.contains(&key.as_str())) {
-            faults.add(at("options"), format_args!("{key:?} is not an option of a bind mount"));
+        for (key, value) in options.data.iter().filter(|(key, _)| !SUPERBLOCK_WORDS.contains(&key.as_str())) {
+            // As mount(2) says, the file system's parameters are ignored here: the file system is mounted already. A word
+            // without a value is more likely a flag that was misspelt, and would be missed.
+            if value.is_some() {
+                log::warn!("{}: {key:?} has no effect on a bind mount", at("options"));
+            } else {
+                faults.add(at("options"), format_args!("{key:?} is not an option of a bind mount"));
+            }
         }
         What::Bind { source: around.bundle.join(source), recursive }
     } else {
@@ -321,8 +327,15 @@ mod tests {
             mount(r#"{"destination":"/x","options":["bind"]}"#).1,
             "mounts[0].source: a bind mount needs a source"
         );
-        let (_, faults) = mount(r#"{"destination":"/x","source":"/y","options":["bind","size=5"]}"#);
-        assert_eq!(faults, r#"mounts[0].options: "size" is not an option of a bind mount"#);
+    }
+
+    #[test]
+    fn parameters_of_a_file_system_do_nothing_on_a_bind_mount_and_unknown_flags_are_faults() {
+        let (plan, faults) = mount(r#"{"destination":"/x","source":"/y","options":["bind","size=5","mode=755","ro"]}"#);
+        assert_eq!(faults, "");
+        assert_eq!(plan.mounts[0].attributes.set, crate::sys::mount::attr::RDONLY);
+        let (_, faults) = mount(r#"{"destination":"/x","source":"/y","options":["bind","r0"]}"#);
+        assert_eq!(faults, r#"mounts[0].options: "r0" is not an option of a bind mount"#);
     }
 
     #[test]

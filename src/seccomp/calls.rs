@@ -47,7 +47,8 @@ pub(super) struct RuleSet {
 }
 
 impl Calls {
-    /// The calls of `abi` that `syscalls` names, with their decisions. `found` is set for each name that there is a call for.
+    /// The calls of `abi` that `syscalls` names, with their decisions. `names` are the names of all entries in one row, and
+    /// `found` is set for each that there is a call for.
     ///
     /// Where several rules are about one call, a rule without conditions decides it alone, wherever it stands, and the
     /// first of several. Otherwise the first rule in the profile whose conditions hold decides. libseccomp does the same
@@ -57,6 +58,7 @@ impl Calls {
     pub(super) fn new(
         abi: Abi,
         syscalls: &[LinuxSyscall],
+        names: &[Name<'_>],
         rules: &Rules,
         set: &mut RuleSet,
         found: &mut [bool],
@@ -65,10 +67,10 @@ impl Calls {
         let mut last = None;
         // Number above, rule below: sorted, a call's rules are together and in the profile's order.
         let mut keys: Vec<u64> = Vec::with_capacity(found.len() + 16);
-        let mut names = found.iter_mut();
+        let mut names = names.iter().zip(found);
         for (syscall, entry) in syscalls.iter().zip(&rules.entries) {
-            for (name, found) in syscall.names().iter().zip(&mut names) {
-                if let Some(number) = numbers::number(abi, Name::new(name)) {
+            for (&name, found) in names.by_ref().take(syscall.names().len()) {
+                if let Some(number) = numbers::number(abi, name) {
                     *found = true;
                     if abi != Abi::Arm || number < ARM_PRIVATE {
                         last = last.max(Some(number));

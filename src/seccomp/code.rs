@@ -7,13 +7,15 @@
 use seccompiler::sock_filter;
 
 use super::arch::Abi;
-use super::calls::{Calls, Decision, RuleSet, Run};
+use super::calls::{Calls, RuleSet, Run};
 use super::rules::{Condition, Test};
 
 /// The longest program that the kernel takes: `BPF_MAXINSNS` of `linux/bpf_common.h`.
 pub(super) const MAX_LENGTH: usize = 4096;
 /// How far a conditional jump reaches.
 const REACH: usize = u8::MAX as usize;
+/// How many single numbers are tried one after the other: as many as a search for them has levels.
+const SINGLES: usize = 3;
 
 const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
 const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
@@ -124,28 +126,40 @@ impl Code {
     }
 
     /// Loads the call's number and finds its run.
-    pub(super) fn section(&mut self, runs: &[Run], place: &impl Fn(&mut Self, u32, Decision) -> Place) -> Place {
-        let next = self.search(runs, place);
+    pub(super) fn section(&mut self, runs: &[Run], place: &impl Fn(&mut Self, &Run) -> Place) -> Place {
+        let next = self.search(runs, None, place);
         self.step(LOAD, NUMBER, next)
     }
 
-    /// A binary search for the run that the loaded number is in.
-    fn search(&mut self, runs: &[Run], place: &impl Fn(&mut Self, u32, Decision) -> Place) -> Place {
-        match runs {
-            [only] => place(self, only.first, only.decision),
-            // One number among others that are alike takes one comparison rather than two.
-            [before, only, after] if before.decision == after.decision && after.first - only.first == 1 => {
-                let yes = place(self, only.first, only.decision);
-                let no = place(self, after.first, after.decision);
-                self.branch(IF_EQUAL, only.first, yes, no)
-            }
-            _ => {
-                let (below, above) = runs.split_at(runs.len() / 2);
-                let yes = self.search(above, place);
-                let no = self.search(below, place);
-                self.branch(IF_GREATER_OR_EQUAL, above[0].first, yes, no)
-            }
+    /// A binary search for the run that the loaded number is in; the last one ends before `end`.
+    fn search(&mut self, runs: &[Run], end: Option<u32>, place: &impl Fn(&mut Self, &Run) -> Place) -> Place {
+        if let Some(found) = self.singles(runs, end, place) {
+            return found;
         }
+        let (below, above) = runs.split_at(runs.len() / 2);
+        let yes = self.search(above, end, place);
+        let no = self.search(below, Some(above[0].first), place);
+        self.branch(IF_GREATER_OR_EQUAL, above[0].first, yes, no)
+    }
+
+    /// The same for a few runs of which all but those of one decision are single numbers: one comparison for each single
+    /// number takes no longer than a search, and half the instructions, as a search has one for either side of it.
+    fn singles(&mut self, runs: &[Run], end: Option<u32>, place: &impl Fn(&mut Self, &Run) -> Place) -> Option<Place> {
+        if runs.len() > 2 * SINGLES + 1 {
+            return None;
+        }
+        let single = |at: usize| runs.get(at + 1).map(|next| next.first).or(end) == runs[at].first.checked_add(1);
+        let other = (0..runs.len()).find(|&at| !single(at)).unwrap_or(runs.len() - 1);
+        let apart: Vec<usize> = (0..runs.len()).filter(|&at| runs[at].decision != runs[other].decision).collect();
+        if apart.len() > SINGLES || apart.iter().any(|&at| !single(at)) {
+            return None;
+        }
+        let mut next = place(self, &runs[other]);
+        for at in apart.into_iter().rev() {
+            let yes = place(self, &runs[at]);
+            next = self.branch(IF_EQUAL, runs[at].first, yes, next);
+        }
+        Some(next)
     }
 
     /// The rules of `abi`'s list number `list`, tried in order.

@@ -166,11 +166,11 @@ fn x32(number: u32) -> Option<u32> {
 
 /// The calls of x86 that are also reached through another, and by which first argument of it: through socketcall
 /// (`SYS_*` of `linux/net.h`) or ipc (`linux/ipc.h`). The others call their kinds by a number each and nothing else.
-pub(super) fn multiplexed(abi: Abi, name: &str) -> Option<(Multiplexer, u32)> {
+pub(super) fn multiplexed(abi: Abi, name: Name<'_>) -> Option<(Multiplexer, u32)> {
     if abi != Abi::X86 {
         return None;
     }
-    let (multiplexer, kind) = match name {
+    let (multiplexer, kind) = match name.text {
         "socket" => (Multiplexer::Socketcall, 1),
         "bind" => (Multiplexer::Socketcall, 2),
         "connect" => (Multiplexer::Socketcall, 3),

@@ -5,6 +5,7 @@ use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSyscall};
 use super::arch::{Abi, MACHINE, Machine, X32_BIT};
 use super::calls::{self, Calls, Decision, RuleSet, Run};
 use super::code::{Code, MAX_LENGTH};
+use super::numbers::Name;
 use super::rules::{Rules, strictness};
 use super::{SeccompPlan, support};
 use crate::error::Faults;
@@ -27,12 +28,13 @@ const NO_SUCH_CALL: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
 ///   which a tracer skips a call: it gets the default.
 /// - A name that an architecture does not have means nothing there.
 /// - A call with a number greater than all that the profile names for the architecture answers `ENOSYS` if the default
-///   refuses (`KILL*`, `TRAP`, `ERRNO`), as in runc since 1.0.0-rc93 (its pull request 2750): numbers are given in
+///   refuses (`KILL*`, `TRAP`, `ERRNO`), as in runc (its pull request 2750): numbers are given in
 ///   sequence, so these calls came after the profile was written, and a C library that gets `ENOSYS` falls back to what it
 ///   did before them. A number in a gap below gets the default. The names of a rule count even if the rule decides
 ///   nothing. Where the profile names no call of an architecture, all get the default.
-/// - Several rules for one call: see [`Calls::new`]. Several conditions in one rule must all hold; if two of them are
-///   about the same argument, any of the rule's conditions suffices, as in runc and crun.
+/// - Of several rules for one call, one without conditions decides alone; else the first in the profile whose conditions
+///   hold. Several conditions in one rule must all hold; if two of them are about the same argument, any of the rule's
+///   conditions suffices, as in runc and crun.
 /// - In 32-bit ABIs, x32 among them, the lower halves of argument and constant are compared, as by libseccomp.
 /// - A rule for one of x86's socket or System V IPC calls is also one for the kind of socketcall or ipc that does the same.
 pub fn plan(profile: &LinuxSeccomp, no_new_privileges: bool, faults: &mut Faults) -> SeccompPlan {
@@ -52,10 +54,13 @@ pub(super) fn plan_for(
 
     let syscalls = profile.syscalls().as_deref().unwrap_or_default();
     let abis = machine.select(profile.architectures().as_deref().unwrap_or_default());
-    let mut found = vec![false; syscalls.iter().map(|syscall| syscall.names().len()).sum()];
+    let names: Vec<Name> = syscalls.iter().flat_map(LinuxSyscall::names).map(|name| Name::new(name)).collect();
+    let mut found = vec![false; names.len()];
     let mut set = RuleSet::new(&rules);
-    let all: Vec<(Abi, Calls)> =
-        abis.iter().map(|&abi| (abi, Calls::new(abi, syscalls, &rules, &mut set, &mut found, faults))).collect();
+    let all: Vec<(Abi, Calls)> = abis
+        .iter()
+        .map(|&abi| (abi, Calls::new(abi, syscalls, &names, &rules, &mut set, &mut found, faults)))
+        .collect();
     if log::log_enabled!(log::Level::Debug) {
         let names = syscalls.iter().flat_map(LinuxSyscall::names);
         for (name, _) in names.zip(&found).filter(|(_, found)| !**found) {
@@ -105,9 +110,9 @@ fn program(all: &[(Abi, Calls)], set: &RuleSet, default: u32, newer: u32) -> Vec
             }
             _ => calls.runs(0, None, default, newer, &mut runs),
         }
-        let section = code.section(&runs, &|code, first, decision| match (decision, x32) {
+        let section = code.section(&runs, &|code, run| match (run.decision, x32) {
             (Decision::Answer(answer), _) => code.answer(answer),
-            (Decision::List(list), Some((x32, calls))) if *abi == Abi::X86_64 && first >= X32_BIT => {
+            (Decision::List(list), Some((x32, calls))) if *abi == Abi::X86_64 && run.first >= X32_BIT => {
                 code.list(*x32, calls, list, set)
             }
             (Decision::List(list), _) => code.list(*abi, calls, list, set),

@@ -3,7 +3,7 @@
 
 use std::ffi::{CStr, CString, c_char, c_int, c_short};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
 use nix::errno::Errno;
@@ -112,32 +112,13 @@ pub fn spawn(program: &Program) -> Result<i32, Errno> {
     Ok(pid)
 }
 
-/// A pidfd of a process (Linux 5.3), close-on-exec. Sure to be the right one if `pid` is a child not yet waited for.
-///
-/// # Errors
-/// `ESRCH` if there is no such process.
-pub fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
-    // SAFETY: the call takes two integers.
-    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
-    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as c_int) })
-}
-
-/// Sends `signal`, by number so that real-time signals can be sent too, to a process (Linux 5.1).
-///
-/// # Errors
-/// `ESRCH` if it has ended; `EPERM`; `EINVAL` if there is no such signal.
-pub fn pidfd_send_signal(pidfd: BorrowedFd, signal: i32) -> Result<(), Errno> {
-    let info = ptr::null::<libc::siginfo_t>();
-    // SAFETY: no siginfo is given, so the kernel reads no memory of ours.
-    Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, info, 0) }).map(drop)
-}
-
 /// Which children [`wait`] is about.
 #[derive(Debug, Clone, Copy)]
 pub enum Which<'a> {
     /// The child that this pidfd refers to.
     Pidfd(BorrowedFd<'a>),
+    /// The child with this pid.
+    Pid(i32),
     /// Whichever.
     Any,
 }
@@ -149,6 +130,7 @@ pub enum Which<'a> {
 pub fn wait(which: Which, block: bool) -> Result<Option<(i32, Ending)>, Errno> {
     let (kind, id) = match which {
         Which::Pidfd(fd) => (libc::P_PIDFD, fd.as_raw_fd() as libc::id_t),
+        Which::Pid(pid) => (libc::P_PID, pid as libc::id_t),
         Which::Any => (libc::P_ALL, 0),
     };
     let flags = libc::WEXITED | if block { 0 } else { libc::WNOHANG };

@@ -9,7 +9,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::relay::Relay;
 use super::signals::{Arrived, Signals};
 use crate::error::{Context, Error, Result};
-use crate::sys::child::{Ending, Which, pidfd_send_signal, wait};
+use crate::sys::child::{Ending, Which, wait};
+use crate::sys::process::pidfd_send_signal;
 
 /// Stays with the container's process `pid`, a child of the caller that `pidfd` refers to, until it has ended, and answers its
 /// exit status, or 128 + N if signal N killed it.

@@ -14,15 +14,16 @@ use std::time::{Duration, Instant};
 
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill};
-use nix::sys::termios::{LocalFlags, tcgetattr};
+use nix::sys::termios::{LocalFlags, Termios, tcgetattr};
 use nix::unistd::{Pid, setsid};
 
 use super::*;
-use crate::sys::child::pidfd_open;
+use crate::sys::process::pidfd_open;
 use crate::sys::terminal::{set_controlling, set_window_size, window_size};
 use crate::terminal::Size;
 use crate::terminal::console::{connect, receive_fd, send_master};
 use crate::terminal::pty::{Pty, tests::ptmx};
+use crate::terminal::raw::RawMode;
 use crate::terminal::relay::fit;
 
 const SCRIPT: &str = "PROCRT_TEST_SCRIPT";
@@ -48,6 +49,12 @@ fn stage_supervisor() {
     if flag("controlling") {
         setsid().unwrap();
         set_controlling(std::io::stdin().as_fd()).unwrap();
+    }
+    if flag("panics") {
+        // As in a program that aborts on panics: nothing is dropped.
+        std::mem::forget(RawMode::enter().unwrap());
+        let raw = !tcgetattr(std::io::stdin()).unwrap().local_flags.contains(LocalFlags::ICANON);
+        panic!("the terminal is raw: {raw}");
     }
     let subreaper = flag("subreaper");
     set_child_subreaper(subreaper).unwrap();
@@ -281,19 +288,19 @@ fn a_stdout_that_takes_nothing_stops_no_signal_and_can_be_left() {
     assert_eq!(code(&mut child), 143);
 }
 
-/// A terminal of a size, and a supervisor whose controlling terminal it is.
-fn on_a_terminal(script: &str) -> (Pty, std::fs::File, Child) {
+/// A terminal of a size, its modes, its other end, and a supervisor whose controlling terminal it is.
+fn on_a_terminal(script: &str, flags: &str) -> (Pty, Termios, std::fs::File, Child) {
     let outer = Pty::open(ptmx(), Some(Size { rows: 40, columns: 120 })).unwrap();
+    let modes = tcgetattr(outer.slave()).unwrap();
     let end = || Stdio::from(outer.slave().try_clone_to_owned().unwrap());
-    let child = start(supervisor(script, "controlling").stdin(end()).stdout(end()).stderr(end()));
+    let child = start(supervisor(script, &format!("controlling {flags}")).stdin(end()).stdout(end()).stderr(end()));
     let screen = outer.master().try_clone_to_owned().unwrap().into();
-    (outer, screen, child)
+    (outer, modes, screen, child)
 }
 
 #[test]
 fn our_terminal_is_raw_meanwhile_and_itself_again_afterwards() {
-    let (outer, mut screen, mut child) = on_a_terminal("stty -echo; echo READY; read x; exit 1$x");
-    let before = tcgetattr(outer.slave()).unwrap();
+    let (outer, before, mut screen, mut child) = on_a_terminal("stty -echo; echo READY; read x; exit 1$x", "");
     assert!(before.local_flags.contains(LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG));
     until(&mut screen, "READY\r\n");
     let during = tcgetattr(outer.slave()).unwrap();
@@ -306,7 +313,7 @@ fn our_terminal_is_raw_meanwhile_and_itself_again_afterwards() {
 
 #[test]
 fn an_interrupt_key_is_the_container_s() {
-    let (_outer, mut screen, mut child) = on_a_terminal("trap 'exit 13' INT; echo READY; read x; exit 1");
+    let (_outer, _, mut screen, mut child) = on_a_terminal("trap 'exit 13' INT; echo READY; read x; exit 1", "");
     until(&mut screen, "READY\r\n");
     screen.write_all(b"\x03").unwrap();
     assert_eq!(code(&mut child), 13);
@@ -314,8 +321,7 @@ fn an_interrupt_key_is_the_container_s() {
 
 #[test]
 fn our_terminal_is_itself_again_after_a_fatal_signal() {
-    let (outer, mut screen, mut child) = on_a_terminal("echo READY; sleep 60");
-    let before = tcgetattr(outer.slave()).unwrap();
+    let (outer, before, mut screen, mut child) = on_a_terminal("echo READY; sleep 60", "");
     until(&mut screen, "READY\r\n");
     kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
     assert_eq!(code(&mut child), 143);
@@ -323,10 +329,22 @@ fn our_terminal_is_itself_again_after_a_fatal_signal() {
 }
 
 #[test]
+fn our_terminal_is_itself_again_after_a_panic_that_drops_nothing() {
+    let (outer, before, mut screen, mut child) = on_a_terminal("", "panics");
+    until(&mut screen, "the terminal is raw: true");
+    // What it says of the panic must not fill the terminal.
+    let reader = std::thread::spawn(move || while screen.read(&mut [0; 4096]).is_ok_and(|count| count > 0) {});
+    assert_eq!(code(&mut child), 101);
+    assert_eq!(tcgetattr(outer.slave()).unwrap(), before);
+    drop(outer);
+    reader.join().unwrap();
+}
+
+#[test]
 fn the_container_s_window_follows_ours() {
     let script =
         "stty -echo; trap 'stty size; exit 4' WINCH; stty size; echo READY; for i in $(seq 600); do sleep 0.05; done";
-    let (outer, mut screen, mut child) = on_a_terminal(script);
+    let (outer, _, mut screen, mut child) = on_a_terminal(script, "");
     let first = until(&mut screen, "READY\r\n");
     assert!(first.ends_with("40 120\r\n"), "{first:?}");
     let size = nix::pty::Winsize { ws_row: 50, ..window_size(outer.master()).unwrap() };

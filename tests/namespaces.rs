@@ -1,0 +1,328 @@
+//! Namespaces: new, shared with the host, and joined by path; and what is set inside them.
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::json;
+use support::{Bundle, skipped, wait_until};
+
+/// The kinds as config.json and as /proc/PID/ns spell them.
+const KINDS: [(&str, &str); 8] = [
+    ("cgroup", "cgroup"),
+    ("ipc", "ipc"),
+    ("mount", "mnt"),
+    ("network", "net"),
+    ("pid", "pid"),
+    ("time", "time"),
+    ("user", "user"),
+    ("uts", "uts"),
+];
+
+/// Prints the namespaces that a process is in, a line each.
+const PRINT: &str = "for n in cgroup ipc mnt net pid time user uts; do readlink /proc/self/ns/$n; done";
+
+fn of_process(pid: &str) -> Vec<String> {
+    let read = |(_, name): &(&str, &str)| fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap();
+    KINDS.iter().map(read).map(|path| path.display().to_string()).collect()
+}
+
+fn lines(text: &str) -> Vec<String> {
+    text.lines().map(str::to_owned).collect()
+}
+
+/// A process of the test's own whose namespaces are joined; it is ended with the test.
+struct Holder(Child);
+
+impl Holder {
+    fn new(options: &[&str]) -> Self {
+        let mut command = Command::new("unshare");
+        command.args(options).args(["sleep", "1000"]).stdin(Stdio::null());
+        let child = command.spawn().expect("these tests need unshare of util-linux");
+        let pid = child.id();
+        wait_until("the holder's namespaces", || {
+            fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|text| text.starts_with(b"sleep"))
+        });
+        Self(child)
+    }
+
+    fn path(&self, name: &str) -> String {
+        format!("/proc/{}/ns/{name}", self.0.id())
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn every_kind_can_be_new() {
+    let inside = lines(&Bundle::new(PRINT).mapped(100_000).namespace("time", None).run().ok());
+    let host = of_process("self");
+    for (index, (kind, _)) in KINDS.iter().enumerate() {
+        assert_ne!(inside[index], host[index], "{kind}");
+    }
+}
+
+#[test]
+fn every_kind_but_the_mounts_can_be_the_hosts() {
+    let mut bundle = Bundle::new(PRINT);
+    for (kind, _) in KINDS.iter().filter(|(kind, _)| *kind != "mount") {
+        bundle = bundle.without_namespace(kind);
+    }
+    let inside = lines(&bundle.run().ok());
+    let host = of_process("self");
+    for (index, (kind, _)) in KINDS.iter().enumerate() {
+        assert_eq!(inside[index] == host[index], *kind != "mount", "{kind}");
+    }
+}
+
+#[test]
+fn one_kind_shared_leaves_the_others_apart() {
+    let host = of_process("self");
+    for shared in ["ipc", "network", "pid", "uts", "cgroup"] {
+        let inside = lines(&Bundle::new(PRINT).without_namespace(shared).run().ok());
+        for (index, (kind, _)) in KINDS.iter().enumerate().filter(|(_, (kind, _))| !["time", "user"].contains(kind)) {
+            assert_eq!(inside[index] == host[index], *kind == shared, "{kind}, with {shared} shared");
+        }
+    }
+}
+
+#[test]
+fn with_the_hosts_mounts_the_root_is_a_chroot_that_leaves_no_mount() {
+    let bundle = Bundle::new("readlink /proc/self/ns/mnt; ls -d /bin/busybox; ls /proc/self/status; : > /dev/null");
+    let bundle = bundle.without_namespace("mount");
+    let host = fs::read_link("/proc/self/ns/mnt").unwrap();
+    assert_eq!(bundle.run().ok(), format!("{}\n/bin/busybox\n/proc/self/status", host.display()));
+    bundle.assert_nothing_left();
+    bundle.create().ok();
+    assert!(!bundle.leftovers().is_empty());
+    bundle.delete(&["--force"]).ok();
+}
+
+#[test]
+fn a_namespace_is_joined_by_its_path() {
+    let holder = Holder::new(&["--ipc", "--net", "--uts", "--cgroup"]);
+    for (kind, name) in [("ipc", "ipc"), ("network", "net"), ("uts", "uts"), ("cgroup", "cgroup")] {
+        let path = holder.path(name);
+        let script = format!("readlink /proc/self/ns/{name}");
+        let inside = Bundle::new(&script).namespace(kind, Some(&path)).run().ok();
+        assert_eq!(inside, fs::read_link(&path).unwrap().display().to_string(), "{kind}");
+    }
+}
+
+#[test]
+fn a_time_namespace_is_joined_by_its_path() {
+    let holder = Holder::new(&["--time", "--boottime", "1000000"]);
+    // What an unshare of util-linux calls its own is for its children; a child of it is in there.
+    let path = holder.path("time_for_children");
+    let inside = Bundle::new("readlink /proc/self/ns/time").namespace("time", Some(&path)).run().ok();
+    assert_eq!(inside, fs::read_link(&path).unwrap().display().to_string());
+}
+
+#[test]
+fn a_pid_namespace_is_joined_by_its_path() {
+    let holder = Bundle::sleeping();
+    holder.create().ok();
+    holder.start().ok();
+    let path = format!("/proc/{}/ns/pid", holder.pid());
+    let bundle = Bundle::new("readlink /proc/self/ns/pid; cat /proc/1/cmdline | tr '\\0' ' '; exit 4");
+    let outcome = bundle.namespace("pid", Some(&path)).run();
+    let expected = format!("{}\n/bin/sleep 1000 ", fs::read_link(&path).unwrap().display());
+    assert_eq!((outcome.code(), outcome.stdout), (4, expected));
+    let bundle = Bundle::sleeping().namespace("pid", Some(&path));
+    bundle.create().ok();
+    bundle.start().ok();
+    assert_ne!(bundle.pid(), holder.pid());
+    bundle.delete(&["--force"]).ok();
+    assert_eq!(holder.status(), "running");
+    holder.delete(&["--force"]).ok();
+}
+
+#[test]
+fn a_mount_namespace_is_joined_by_its_path() {
+    let holder = Holder::new(&["--mount", "--propagation", "private"]);
+    let path = holder.path("mnt");
+    let bundle = Bundle::new("readlink /proc/self/ns/mnt; pwd; ls -d /bin/busybox").namespace("mount", Some(&path));
+    let expected = format!("{}\n/\n/bin/busybox", fs::read_link(&path).unwrap().display());
+    assert_eq!(bundle.run().ok(), expected);
+}
+
+#[test]
+fn a_user_namespace_is_joined_by_its_path() {
+    let holder = Bundle::sleeping().mapped(100_000);
+    holder.create().ok();
+    holder.start().ok();
+    let path = format!("/proc/{}/ns/user", holder.pid());
+    let bundle = Bundle::new("readlink /proc/self/ns/user; id -u; touch /tmp/mine; ls /proc/self/status");
+    let bundle = bundle.namespace("user", Some(&path));
+    let expected = format!("{}\n0\n/proc/self/status", fs::read_link(&path).unwrap().display());
+    assert_eq!(bundle.run().ok(), expected);
+    assert_eq!(fs::metadata(bundle.inside("tmp/mine")).unwrap().uid(), 100_000);
+    holder.delete(&["--force"]).ok();
+}
+
+#[test]
+fn all_namespaces_of_another_container_are_joined() {
+    let holder = Bundle::sleeping().mapped(100_000);
+    holder.create().ok();
+    holder.start().ok();
+    let pid = holder.pid();
+    let mut bundle = Bundle::new(PRINT);
+    for (kind, name) in KINDS.iter().filter(|(kind, _)| !["mount", "cgroup", "time"].contains(kind)) {
+        bundle = bundle.namespace(kind, Some(&format!("/proc/{pid}/ns/{name}")));
+    }
+    // A procfs of another PID namespace's or a sysfs of another network namespace's owner is nobody's to mount anew.
+    let inside = lines(&bundle.run().ok());
+    let theirs = of_process(&pid.to_string());
+    for (index, (kind, _)) in KINDS.iter().enumerate().filter(|(_, (kind, _))| !["mount", "cgroup"].contains(kind)) {
+        assert_eq!(inside[index], theirs[index], "{kind}");
+    }
+    holder.delete(&["--force"]).ok();
+}
+
+#[test]
+fn a_path_of_the_wrong_kind_is_refused() {
+    for (path, expected) in [
+        ("/proc/self/ns/uts", "\"/proc/self/ns/uts\" is not a network namespace"),
+        ("/etc/passwd", "\"/etc/passwd\" is not a namespace"),
+        ("/proc", "\"/proc\" is not a namespace"),
+        ("/nonexistent", "\"/nonexistent\": no such file or directory (os error 2)"),
+        ("proc/self/ns/net", "\"proc/self/ns/net\" is not an absolute path"),
+    ] {
+        let bundle = Bundle::sleeping().namespace("network", Some(path));
+        assert_eq!(bundle.create().refused(), format!("linux.namespaces[5].path: {expected}"));
+        bundle.assert_nothing_left();
+    }
+}
+
+#[test]
+fn root_of_a_user_namespace_is_another_user_outside() {
+    let script = "id -u; id -g; awk '{print $1, $2, $3}' /proc/self/uid_map; touch /tmp/mine; echo x > /dev/null; \
+                  stat -Lc %u /proc/self; ls -d /dev/mqueue /dev/pts/ptmx; touch /root/x 2>&1";
+    let bundle = Bundle::new(script).mapped(100_000);
+    let expected = "0\n0\n0 100000 65536\n0\n/dev/mqueue\n/dev/pts/ptmx\ntouch: /root/x: Permission denied\n";
+    assert_eq!(bundle.run().stdout, expected);
+    let file = fs::metadata(bundle.inside("tmp/mine")).unwrap();
+    assert_eq!((file.uid(), file.gid()), (100_000, 100_000));
+}
+
+#[test]
+fn a_user_of_a_user_namespace_is_mapped_too() {
+    let bundle = Bundle::new("id -u; id -g; id -G; touch /tmp/mine").mapped(200_000);
+    let bundle = bundle.set("/process/user", json!({"uid": 7, "gid": 8, "additionalGids": [9, 10]}));
+    assert_eq!(bundle.run().ok(), "7\n8\n8 9 10");
+    let file = fs::metadata(bundle.inside("tmp/mine")).unwrap();
+    assert_eq!((file.uid(), file.gid()), (200_007, 200_008));
+}
+
+#[test]
+fn ids_that_are_not_mapped_are_refused() {
+    let bundle = Bundle::sleeping().mapped(100_000).set("/process/user", json!({"uid": 70_000, "gid": 0}));
+    assert_eq!(bundle.create().refused(), "process.user.uid: 70000 is not mapped in linux.uidMappings");
+}
+
+#[test]
+fn a_container_in_a_user_namespace_lives_like_any_other() {
+    let bundle = Bundle::sleeping().mapped(100_000);
+    bundle.create().ok();
+    bundle.start().ok();
+    let status = fs::read_to_string(format!("/proc/{}/status", bundle.pid())).unwrap();
+    assert!(status.contains("Uid:\t100000\t100000\t100000\t100000"), "{status}");
+    bundle.kill("KILL").ok();
+    bundle.wait_for_status("stopped");
+    bundle.delete(&[]).ok();
+}
+
+#[test]
+fn a_time_namespace_shifts_the_clocks() {
+    if !fs::exists("/proc/self/timens_offsets").unwrap() {
+        return skipped("this kernel has no time namespaces");
+    }
+    let uptime = |text: &str| text.split(['.', ' ']).next().unwrap().parse::<u64>().unwrap();
+    let bundle = Bundle::new("cat /proc/uptime").namespace("time", None);
+    let bundle = bundle.set("/linux/timeOffsets", json!({"boottime": {"secs": 5_000_000, "nanosecs": 7}}));
+    let inside = uptime(&bundle.run().ok());
+    let host = uptime(&fs::read_to_string("/proc/uptime").unwrap());
+    assert!((4_999_990..=5_000_000).contains(&(inside - host)), "{inside} {host}");
+    let error = bundle.set("/linux/timeOffsets", json!({"monotonic": {"secs": -9_000_000_000_i64}})).create().refused();
+    assert!(error.starts_with("shift the clocks of the time namespace: "), "{error}");
+}
+
+#[test]
+fn host_name_and_domain_name_are_set_inside_alone() {
+    let bundle = Bundle::new("hostname; cat /proc/sys/kernel/domainname");
+    let bundle = bundle.set("/hostname", json!("inside.example")).set("/domainname", json!("nis.example"));
+    let outside = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    assert_eq!(bundle.run().ok(), "inside.example\nnis.example");
+    assert_eq!(fs::read_to_string("/proc/sys/kernel/hostname").unwrap(), outside);
+}
+
+#[test]
+fn names_of_the_hosts_own_are_refused() {
+    for field in ["hostname", "domainname"] {
+        let bundle = Bundle::sleeping().without_namespace("uts").set(&format!("/{field}"), json!("mine"));
+        let error = bundle.create().refused();
+        assert!(error.starts_with(&format!("{field}: \"mine\" needs ")), "{error}");
+    }
+    let bundle = Bundle::sleeping().set("/hostname", json!("x".repeat(65)));
+    let error = bundle.create().refused();
+    assert!(error.starts_with("hostname: "), "{error}");
+}
+
+#[test]
+fn kernel_parameters_are_set_in_the_containers_namespaces() {
+    let bundle = Bundle::new("cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/msgmax /proc/sys/fs/mqueue/msg_max");
+    let parameters = json!({"net.ipv4.ip_forward": "1", "kernel.msgmax": "12345", "fs/mqueue/msg_max": "17"});
+    let bundle = bundle.set("/linux/sysctl", parameters);
+    let host = fs::read_to_string("/proc/sys/kernel/msgmax").unwrap();
+    assert_eq!(bundle.run().ok(), "1\n12345\n17");
+    assert_eq!(fs::read_to_string("/proc/sys/kernel/msgmax").unwrap(), host);
+}
+
+#[test]
+fn kernel_parameters_of_the_host_are_refused() {
+    for (key, shared, expected) in [
+        ("vm.swappiness", "", "is not a parameter of a namespace: it would change the host"),
+        ("kernel.core_pattern", "", "is not a parameter of a namespace: it would change the host"),
+        ("net.ipv4.ip_forward", "network", "needs a network namespace"),
+        ("kernel.msgmax", "ipc", "needs a ipc namespace"),
+        ("net/../vm/swappiness", "", "is not the name of a kernel parameter"),
+    ] {
+        let bundle = Bundle::sleeping().without_namespace(shared).set("/linux/sysctl", json!({key: "1"}));
+        assert_eq!(bundle.create().refused(), format!("linux.sysctl[{key:?}]: {expected}"));
+        bundle.assert_nothing_left();
+    }
+    let bundle = Bundle::sleeping().set("/linux/sysctl", json!({"net.ipv4.no_such_thing": "1"}));
+    let error = bundle.create().refused();
+    assert!(error.contains("net/ipv4/no_such_thing"), "{error}");
+}
+
+#[test]
+fn a_new_network_has_a_loopback_that_is_up() {
+    let bundle = Bundle::new("cat /sys/class/net/lo/flags; ls /sys/class/net");
+    assert_eq!(bundle.run().ok(), "0x9\nlo");
+}
+
+#[test]
+fn the_cgroup_namespace_hides_where_the_container_is() {
+    let bundle = Bundle::new("cat /proc/self/cgroup");
+    let text = bundle.run().ok();
+    assert!(text.lines().all(|line| line.ends_with(":/")), "{text}");
+    let text = bundle.without_namespace("cgroup").run().ok();
+    assert!(text.lines().all(|line| line.contains("/procrt/t")), "{text}");
+}
+
+#[test]
+fn the_first_process_is_number_1_and_sees_no_other() {
+    let bundle = Bundle::new("echo $$; ls -d /proc/[0-9]*");
+    let text = bundle.run().ok();
+    let mut lines = text.lines();
+    assert_eq!(lines.next(), Some("1"));
+    assert!(lines.all(|line| ["/proc/1", "/proc/2", "/proc/3"].contains(&line)), "{text}");
+}
