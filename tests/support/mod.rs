@@ -26,7 +26,7 @@ pub use image::CAPABILITIES;
 pub const PROCRT: &str = env!("CARGO_BIN_EXE_procrt");
 
 /// How long one call may take: far longer than any does on a slow machine, and still an end to one that hangs.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_mins(1);
 
 /// Says on the real standard error, which the test harness does not swallow, why a test could not look.
 pub fn skipped(why: &str) {
