@@ -20,7 +20,7 @@ use oci_spec::runtime::ContainerState;
 use serde::Serialize;
 
 use crate::cgroup::Entrance;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::hooks::{self, HooksPlan};
 use crate::host::procfs;
 use crate::namespaces::{self, Namespace, NamespacesPlan};
@@ -102,7 +102,8 @@ pub fn run(plan: &InitPlan, handles: Handles, signals: Option<&Signals>) -> ! {
 /// What is left of the preparations when the container is started.
 struct Prepared {
     proc: OwnedFd,
-    command: Command,
+    /// None if the configuration has no process.
+    command: Option<Command>,
     /// The pid on the host, for hooks.
     pid: i32,
 }
@@ -190,13 +191,13 @@ fn prepare(
     if plan.terminal.is_none() {
         stdio::give_to(plan.process.uid)?;
     }
-    let entered = process::enter_cwd(&plan.process);
+    let entered = if plan.process.is_missing() { Ok(()) } else { process::enter_cwd(&plan.process) };
     process::become_user(&plan.process, held_capabilities(plan))?;
     if entered.is_err() {
         // A directory that is closed to root, such as a user's on a network file system, is open to its user.
         process::enter_cwd(&plan.process)?;
     }
-    let command = Command::find(&plan.process)?;
+    let command = (!plan.process.is_missing()).then(|| Command::find(&plan.process)).transpose()?;
     sys::process::close_from_on_exec(3 + plan.preserve_fds).context(|| "close descriptors at exec")?;
 
     // 8. From here on it lives on its own.
@@ -234,7 +235,7 @@ fn begin(
     if held_capabilities(plan) != 0 {
         process::drop_to_final_capabilities(&plan.process)?;
     }
-    Err(prepared.command.exec())
+    Err(prepared.command.as_ref().map_or_else(|| Error::config("process: is missing"), Command::exec))
 }
 
 /// Without `no_new_privs`, installing a filter takes CAP_SYS_ADMIN, which the container need not have.

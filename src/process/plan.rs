@@ -10,12 +10,11 @@ use crate::error::Faults;
 use crate::host::lsm;
 use crate::sys::process::SchedulerAttributes;
 
-/// Decides about the process (config.md, "Process"; config-linux.md, "Personality"). A configuration without a process
-/// is a fault: there would be nothing to start.
+/// Decides about the process (config.md, "Process"; config-linux.md, "Personality"). A configuration need not have one
+/// before `start`: then the plan has no arguments, and whoever would start it refuses.
 pub fn plan(spec: &Spec, faults: &mut Faults) -> Option<ProcessPlan> {
     let Some(process) = spec.process() else {
-        faults.add("process", "is missing");
-        return None;
+        return Some(ProcessPlan::default());
     };
     let args = process.args().clone().unwrap_or_default();
     match args.first() {
