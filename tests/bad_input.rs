@@ -2,8 +2,7 @@
 
 mod support;
 
-use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 
 use serde_json::json;
 use support::{Bundle, LIMIT, Outcome, PROCRT};
@@ -231,8 +230,7 @@ fn a_program_that_is_not_there() {
 #[test]
 fn a_program_that_the_kernel_cannot_run() {
     let bundle = Bundle::running(&["/script"]);
-    fs::write(bundle.inside("script"), "no magic number").unwrap();
-    fs::set_permissions(bundle.inside("script"), fs::Permissions::from_mode(0o755)).unwrap();
+    bundle.program("script", "no magic number");
     assert_eq!(bundle.run().refused(), "exec \"/script\": exec format error (os error 8)");
     bundle.assert_nothing_left();
     bundle.create().ok();

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
-use support::{Bundle, CAPABILITIES, Outcome, PROCRT, Running, has_capability, skipped};
+use support::{Bundle, CAPABILITIES, Outcome, PROCRT, Running, has_capability, install, skipped};
 
 /// The line of /proc/PID/status that begins with `name`.
 fn status_line<'a>(status: &'a str, name: &str) -> &'a str {
@@ -168,9 +168,7 @@ fn the_program_is_looked_for_in_the_containers_path() {
     let bundle = Bundle::running(&["tool", "argument"]).set("/process/env", json!(["PATH=/nowhere:/first:/second"]));
     for (dir, word) in [("first", "first"), ("second", "second")] {
         fs::create_dir(bundle.inside(dir)).unwrap();
-        let file = bundle.inside(dir).join("tool");
-        fs::write(&file, format!("#!/bin/sh\necho {word} $0 $1\n")).unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        bundle.program(&format!("{dir}/tool"), &format!("#!/bin/sh\necho {word} $0 $1\n"));
     }
     assert_eq!(bundle.run().ok(), "first /first/tool argument");
     // One that may not be run is passed over.
@@ -190,8 +188,7 @@ fn the_program_is_looked_for_in_the_containers_path() {
 fn a_relative_program_is_looked_for_in_the_working_directory() {
     let bundle = Bundle::running(&["./tool"]).set("/process/cwd", json!("/work"));
     fs::create_dir(bundle.inside("work")).unwrap();
-    fs::write(bundle.inside("work/tool"), "#!/bin/sh\npwd\n").unwrap();
-    fs::set_permissions(bundle.inside("work/tool"), fs::Permissions::from_mode(0o755)).unwrap();
+    bundle.program("work/tool", "#!/bin/sh\npwd\n");
     assert_eq!(bundle.run().ok(), "/work");
 }
 
@@ -369,10 +366,9 @@ fn procrts_own_program_cannot_be_written_to_from_a_container() {
     let every: Vec<String> = caps::all().into_iter().map(|capability| capability.to_string()).collect();
     let every: Vec<&str> = every.iter().map(String::as_str).collect();
     let own = tempfile::tempdir().unwrap();
-    // Of a copy that nobody else runs, so that it is not merely busy. Made by another program: a descriptor that is
-    // open for writing here could be inherited by what another test starts.
+    // Of a copy that nobody else runs, so that it is not merely busy.
     let copy = own.path().join("procrt");
-    Outcome::of(Command::new("cp").arg(PROCRT).arg(&copy)).ok();
+    install(Path::new(PROCRT), &copy);
     let before = fs::metadata(&copy).unwrap();
 
     let victim = Bundle::sleeping();

@@ -9,6 +9,7 @@ use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use procrt::terminal::console::receive_fd;
 use serde_json::json;
@@ -171,6 +172,10 @@ struct Foreground {
 impl Foreground {
     fn run(bundle: &Bundle) -> Self {
         let pty = nix::pty::openpty(None, None).unwrap();
+        for end in [&pty.master, &pty.slave] {
+            // With a master of its own, procrt would never see the terminal hang up.
+            fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
+        }
         stty(&pty.slave, &["rows", "24", "cols", "80"]);
         let run = bundle.making("run", &[]);
         let mut command = Command::new("setsid");

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -87,6 +88,14 @@ pub fn busybox() -> PathBuf {
         .expect("these tests need busybox-static (/bin/busybox)")
 }
 
+/// Copies a program to where it is executed, with mode 755. Another process does it: a descriptor that is open for
+/// writing here would for a moment be a child's that another test starts, and the kernel executes no file that is open
+/// for writing (`ETXTBSY`).
+pub fn install(from: &Path, to: &Path) {
+    let status = Command::new("install").args(["-m", "755"]).arg(from).arg(to).status().unwrap();
+    assert!(status.success(), "install {} {}", from.display(), to.display());
+}
+
 /// Makes the root file system: busybox and what a small image has beside it.
 pub fn make_root(root: &Path) {
     for dir in ["bin", "dev", "etc", "home", "proc", "root", "run", "sys", "tmp", "usr/bin", "var"] {
@@ -94,9 +103,7 @@ pub fn make_root(root: &Path) {
     }
     fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
     // A copy: what a container does to it is done to no other.
-    let program = root.join("bin/busybox");
-    fs::copy(busybox(), &program).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    install(&busybox(), &root.join("bin/busybox"));
     for applet in APPLETS {
         symlink("busybox", root.join("bin").join(applet)).unwrap();
     }

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 pub use call::{Outcome, Running};
-pub use image::CAPABILITIES;
+pub use image::{CAPABILITIES, install};
 
 /// The program under test.
 pub const PROCRT: &str = env!("CARGO_BIN_EXE_procrt");
@@ -104,6 +104,13 @@ impl Bundle {
     /// A path in the root file system, as the host sees it.
     pub fn inside(&self, name: &str) -> PathBuf {
         self.dir.path().join("rootfs").join(name.trim_start_matches('/'))
+    }
+
+    /// Puts a program of that text into the root.
+    pub fn program(&self, name: &str, text: &str) {
+        let source = self.join("program");
+        fs::write(&source, text).unwrap();
+        image::install(&source, &self.inside(name));
     }
 
     /// The directory that is given as `--root`.
