@@ -111,7 +111,7 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
         }
     };
 
-    // 8. It is there: remember it, and tell whoever asked.
+    // 7. It is there: remember it, and tell whoever asked.
     let told = tell(&mut unfinished, options, pidfd_socket.as_ref());
     match (told, unfinished) {
         (Ok(()), Unfinished { entry, record, cgroup: Some(cgroup), process: Some((pid, pidfd)) }) => {
@@ -164,8 +164,9 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, (joined, console, sources): In
         init::clone_first_process(&plan.init, handles, signals.as_deref(), ours, cgroup.birth_fd()?)?;
     unfinished.process = Some((pid, pidfd));
 
-    // 5. What only the host's side can do for it.
+    // 5. What only the host's side can do for it. Whoever has its pid later must not take another process for it.
     let proc = procfs::handle()?;
+    unfinished.record.process = ProcessId::of(pid, proc.as_fd())?;
     if plan.init.namespaces.makes(Namespace::User) {
         namespaces::write_id_mappings(&plan.init.namespaces, pid, proc.as_fd())?;
         // A child that is gone already has left its reason on the channel.
@@ -196,12 +197,6 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, (joined, console, sources): In
             Some(_) => return Err(Error::system("the container's process says what is not its to say")),
             None => return Err(early_end(pid)),
         }
-    }
-
-    // 7. It is itself now: whoever has its pid later must not take another process for it.
-    unfinished.record.process = ProcessId::of(pid, proc.as_fd())?;
-    if unfinished.record.process.is_none() {
-        return Err(early_end(pid));
     }
     Ok((channel, master, signals))
 }

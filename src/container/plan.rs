@@ -194,6 +194,9 @@ fn warn_of_missing_capabilities(process: &ProcessPlan, namespaces: &NamespacesPl
         return;
     };
     let missing = process.capabilities.permitted & !own.permitted;
+    if missing == 0 {
+        return;
+    }
     for capability in caps::all().into_iter().filter(|capability| missing & 1 << capability.index() != 0) {
         log::warn!("process.capabilities: {capability} cannot be given: procrt does not have it");
     }
