@@ -1,7 +1,7 @@
 //! [`Cgroup`]: a container's cgroups in all hierarchies, as one thing.
 
 use std::cell::OnceCell;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -20,14 +20,17 @@ pub struct Cgroup {
     cgroups: ContainerCgroups,
     /// The directory on version 2, opened when it is first wanted.
     v2_dir: OnceCell<OwnedFd>,
+    /// The directories that this handle has made, in order.
+    made: Vec<PathBuf>,
 }
 
-/// The way into the version 1 hierarchies for a process that is about to be made.
+/// The way into the version 1 hierarchies for a process that is being made: each one's `tasks`, open.
 ///
-/// It is opened before `clone3`, and the child calls [`Entrance::enter`] first thing, while it has one thread.
+/// The host's side opens it; the process calls [`Entrance::enter`] while it has one thread.
 #[derive(Debug)]
 pub struct Entrance {
-    tasks: Vec<(PathBuf, OwnedFd)>,
+    /// One a hierarchy.
+    pub tasks: Vec<OwnedFd>,
 }
 
 impl Entrance {
@@ -36,7 +39,12 @@ impl Entrance {
     /// # Errors
     /// The kernel refuses, such as `ENOSPC` for a cpuset without CPUs.
     pub fn enter(&self) -> Result<()> {
-        self.tasks.iter().try_for_each(|(dir, fd)| control::write_open(fd, dir, "tasks", "0"))
+        self.tasks.iter().try_for_each(|fd| {
+            nix::unistd::write(fd, b"0").map(drop).context(|| {
+                let path = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap_or_default();
+                format!("write \"0\" to {path:?}")
+            })
+        })
     }
 }
 
@@ -47,23 +55,52 @@ impl Cgroup {
     /// `Kind::State` if the cgroup is there and has processes in it or is frozen; else what the system said, with the file and
     /// the value.
     pub fn create(plan: &CgroupPlan) -> Result<Self> {
-        let cgroup = Self { cgroups: plan.cgroups(), v2_dir: OnceCell::new() };
-        let mut made = Vec::with_capacity(plan.groups.len());
-        let done = plan.groups.iter().try_for_each(|group| match group.cgroup.hierarchy.version {
-            Version::V1 => v1::create(group, &mut made),
-            Version::V2 => v2::create(group, &mut made).map(|fd| drop(cgroup.v2_dir.set(fd))),
-        });
-        if let Err(error) = done {
-            control::unmake(&made);
-            return Err(error);
-        }
+        let mut cgroup = Self::begin(plan)?;
+        cgroup.finish(plan).inspect_err(|_| cgroup.unmake())?;
         Ok(cgroup)
+    }
+
+    /// Makes the version 2 part of `plan`, where a process can be born, and on failure unmakes what it made. The rest is
+    /// for [`Cgroup::finish`]: the process has work to do meanwhile.
+    ///
+    /// # Errors
+    /// As [`Cgroup::create`].
+    pub fn begin(plan: &CgroupPlan) -> Result<Self> {
+        let mut cgroup =
+            Self { made: Vec::with_capacity(plan.groups.len()), ..Self::open(&ContainerCgroups(Vec::new())) };
+        cgroup.make(plan, Version::V2).inspect_err(|_| cgroup.unmake())?;
+        Ok(cgroup)
+    }
+
+    /// Makes the version 1 part of `plan`. What was made when this fails is for [`Cgroup::unmake`].
+    ///
+    /// # Errors
+    /// As [`Cgroup::create`].
+    pub fn finish(&mut self, plan: &CgroupPlan) -> Result<()> {
+        self.make(plan, Version::V1)
+    }
+
+    fn make(&mut self, plan: &CgroupPlan, version: Version) -> Result<()> {
+        for group in plan.groups.iter().filter(|group| group.cgroup.hierarchy.version == version) {
+            match version {
+                Version::V1 => v1::create(group, &mut self.made)?,
+                Version::V2 => drop(self.v2_dir.set(v2::create(group, &mut self.made)?)),
+            }
+            self.cgroups.0.push(group.cgroup.clone());
+        }
+        Ok(())
+    }
+
+    /// Removes every directory that was made for this container, those above its cgroups too, unless something is in them
+    /// by now.
+    pub fn unmake(&self) {
+        control::unmake(&self.made);
     }
 
     /// The cgroups that [`Cgroup::create`] made earlier. Nothing is looked at: what is not there any more is empty, and is
     /// removed.
     pub fn open(cgroups: &ContainerCgroups) -> Self {
-        Self { cgroups: cgroups.clone(), v2_dir: OnceCell::new() }
+        Self { cgroups: cgroups.clone(), v2_dir: OnceCell::new(), made: Vec::new() }
     }
 
     /// Where the cgroups are.
@@ -85,7 +122,7 @@ impl Cgroup {
         Ok(self.v2_dir.get().map(AsFd::as_fd))
     }
 
-    /// Opens the way into the version 1 hierarchies, for a child that `clone3` puts into version 2. On a unified host
+    /// Opens the way into the version 1 hierarchies, for a child that `clone3` has put into version 2. On a unified host
     /// this is nothing.
     ///
     /// # Errors
@@ -93,8 +130,7 @@ impl Cgroup {
     pub fn entrance(&self) -> Result<Entrance> {
         let tasks = self.of(Version::V1).map(|cgroup| {
             let dir = cgroup.dir();
-            let fd = control::open_file(None, &dir, "tasks").context(|| format!("open {:?}", dir.join("tasks")))?;
-            Ok((dir, fd))
+            control::open_file(None, &dir, "tasks").context(|| format!("open {:?}", dir.join("tasks")))
         });
         Ok(Entrance { tasks: tasks.collect::<Result<_>>()? })
     }

@@ -71,6 +71,9 @@ impl Unfinished {
         if let Err(error) = gone {
             log::warn!("undo the making of {:?}: {error}", self.record.id);
         }
+        if let Some(cgroup) = cgroup {
+            cgroup.unmake();
+        }
     }
 }
 
@@ -147,9 +150,8 @@ type Made = (Channel, Option<OwnedFd>, Option<Box<Signals>>);
 fn make(unfinished: &mut Unfinished, plan: &Plan, (joined, console, sources): Inputs, start: Start) -> Result<Made> {
     unfinished.entry.write(&unfinished.record)?;
 
-    // 3. Control groups with their limits.
-    let cgroup = Cgroup::create(&plan.cgroup)?;
-    let cgroup = unfinished.cgroup.insert(cgroup);
+    // 3. The control group that the first process is born in, with its limits.
+    let cgroup = unfinished.cgroup.insert(Cgroup::begin(&plan.cgroup)?);
 
     // 4. The first process, born in its namespaces and in its cgroup.
     let (gate, signals) = match start {
@@ -158,20 +160,23 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, (joined, console, sources): In
     };
     let (ours, theirs) = Channel::pair()?;
     let state = unfinished.record.oci_state();
-    let entrance = cgroup.entrance()?;
-    let handles = Handles { channel: theirs, entrance, joined, sources, gate, state: state.clone() };
+    let handles = Handles { channel: theirs, joined, sources, gate, state: state.clone() };
     let (pid, pidfd, channel) =
         init::clone_first_process(&plan.init, handles, signals.as_deref(), ours, cgroup.birth_fd()?)?;
     unfinished.process = Some((pid, pidfd));
 
-    // 5. What only the host's side can do for it. Whoever has its pid later must not take another process for it.
+    // 5. What only the host's side can do for it: the control groups of other hierarchies, and its ids.
+    cgroup.finish(&plan.cgroup)?;
     let proc = procfs::handle()?;
-    unfinished.record.process = ProcessId::of(pid, proc.as_fd())?;
     if plan.init.namespaces.makes(Namespace::User) {
         namespaces::write_id_mappings(&plan.init.namespaces, pid, proc.as_fd())?;
-        // A child that is gone already has left its reason on the channel.
-        let _ = channel.send(&Message::Go);
     }
+    if plan.init.waits {
+        // A child that is gone already has left its reason on the channel.
+        let _ = channel.send(&Message::Enter(cgroup.entrance()?));
+    }
+    // Whoever has its pid later must not take another process for it.
+    unfinished.record.process = ProcessId::of(pid, proc.as_fd())?;
 
     // 6. It makes itself ready meanwhile, and asks for what it needs.
     let mut master = None;

@@ -89,6 +89,8 @@ pub fn decide(
         init: InitPlan {
             id: options.id.clone(),
             bundle: bundle.dir.clone(),
+            waits: namespaces.makes(Namespace::User)
+                || hierarchies.list.iter().any(|hierarchy| hierarchy.version == Version::V1),
             namespaces,
             rootfs,
             terminal,

@@ -9,16 +9,22 @@ use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
 };
 
+use crate::cgroup::Entrance;
 use crate::error::{Context, Error, Result};
 
 /// The longest message. An error's text is cut to fit.
 const LONGEST: usize = 32 * 1024;
+
+/// The most descriptors that come with a message: more than Linux has version 1 hierarchies.
+const DESCRIPTORS: usize = 32;
 
 /// One message.
 #[derive(Debug)]
 pub enum Message {
     /// To the child: go on.
     Go,
+    /// To the child: its ids are mapped, and this is its way into its control groups.
+    Enter(Entrance),
     /// From an intermediate process: a pidfd of the container's first process.
     Child(OwnedFd),
     /// From the child: here is the terminal's master end.
@@ -52,16 +58,17 @@ impl Channel {
     /// # Errors
     /// If the other side is gone.
     pub fn send(&self, message: &Message) -> Result<()> {
-        let (tag, body, descriptor): (u8, Vec<u8>, Option<BorrowedFd>) = match message {
-            Message::Go => (b'G', Vec::new(), None),
-            Message::Child(pidfd) => (b'C', Vec::new(), Some(pidfd.as_fd())),
-            Message::Terminal(master) => (b'T', Vec::new(), Some(master.as_fd())),
-            Message::Hooks => (b'H', Vec::new(), None),
-            Message::Ready => (b'R', Vec::new(), None),
-            Message::Failed(error) => (b'F', encode(error), None),
+        let (tag, body, descriptors): (u8, Vec<u8>, &[OwnedFd]) = match message {
+            Message::Go => (b'G', Vec::new(), &[]),
+            Message::Enter(entrance) => (b'E', Vec::new(), &entrance.tasks),
+            Message::Child(pidfd) => (b'C', Vec::new(), std::slice::from_ref(pidfd)),
+            Message::Terminal(master) => (b'T', Vec::new(), std::slice::from_ref(master)),
+            Message::Hooks => (b'H', Vec::new(), &[]),
+            Message::Ready => (b'R', Vec::new(), &[]),
+            Message::Failed(error) => (b'F', encode(error), &[]),
         };
         let slices = [IoSlice::new(std::slice::from_ref(&tag)), IoSlice::new(&body)];
-        let descriptors: Vec<_> = descriptor.iter().map(AsRawFd::as_raw_fd).collect();
+        let descriptors: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&descriptors)];
         let control: &[ControlMessage] = if descriptors.is_empty() { &[] } else { &rights };
         sendmsg::<()>(self.0.as_raw_fd(), &slices, control, MsgFlags::MSG_NOSIGNAL, None)
@@ -75,17 +82,28 @@ impl Channel {
     /// As recvmsg(2), and for what is no message.
     pub fn receive(&self) -> Result<Option<Message>> {
         let mut buffer = vec![0_u8; LONGEST];
-        let mut control = cmsg_space!([std::os::fd::RawFd; 1]);
+        let mut control = cmsg_space!([std::os::fd::RawFd; DESCRIPTORS]);
         loop {
             let mut slices = [IoSliceMut::new(&mut buffer)];
-            let (length, descriptor) =
+            let (length, descriptors) =
                 match recvmsg::<()>(self.0.as_raw_fd(), &mut slices, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC) {
-                    Ok(received) => (received.bytes, received_descriptor(&received)?),
+                    Ok(received) => (received.bytes, received_descriptors(&received)?),
                     Err(Errno::EINTR) => continue,
                     Err(Errno::ECONNRESET) => return Ok(None),
                     Err(errno) => return Err(errno).context(|| "hear from the container's process"),
                 };
-            return decode(&buffer[..length], descriptor);
+            return decode(&buffer[..length], descriptors);
+        }
+    }
+
+    /// Waits for the way into the container's control groups.
+    ///
+    /// # Errors
+    /// If the other side is gone, or says something else.
+    pub fn wait_to_enter(&self) -> Result<Entrance> {
+        match self.receive()? {
+            Some(Message::Enter(entrance)) => Ok(entrance),
+            _ => Err(Error::system("the process that was making the container is gone")),
         }
     }
 
@@ -107,22 +125,24 @@ impl AsFd for Channel {
     }
 }
 
-fn received_descriptor(message: &nix::sys::socket::RecvMsg<'_, '_, ()>) -> Result<Option<OwnedFd>> {
+fn received_descriptors(message: &nix::sys::socket::RecvMsg<'_, '_, ()>) -> Result<Vec<OwnedFd>> {
+    let mut received = Vec::new();
     for control in message.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(descriptors) = control
-            && let Some(fd) = descriptors.first()
-        {
-            return Ok(Some(crate::sys::process::take_received(*fd)));
+        if let ControlMessageOwned::ScmRights(descriptors) = control {
+            received.extend(descriptors.into_iter().map(crate::sys::process::take_received));
         }
     }
-    Ok(None)
+    Ok(received)
 }
 
-fn decode(packet: &[u8], descriptor: Option<OwnedFd>) -> Result<Option<Message>> {
+fn decode(packet: &[u8], mut descriptors: Vec<OwnedFd>) -> Result<Option<Message>> {
     let Some((tag, body)) = packet.split_first() else {
         return Ok(None);
     };
-    let message = match (tag, descriptor) {
+    if *tag == b'E' {
+        return Ok(Some(Message::Enter(Entrance { tasks: descriptors })));
+    }
+    let message = match (tag, descriptors.pop()) {
         (b'G', _) => Message::Go,
         (b'C', Some(pidfd)) => Message::Child(pidfd),
         (b'T', Some(master)) => Message::Terminal(master),

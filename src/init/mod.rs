@@ -19,7 +19,6 @@ use nix::unistd::{sethostname, setsid};
 use oci_spec::runtime::ContainerState;
 use serde::Serialize;
 
-use crate::cgroup::Entrance;
 use crate::error::{Context, Error, Result};
 use crate::hooks::{self, HooksPlan};
 use crate::host::procfs;
@@ -63,6 +62,9 @@ pub struct InitPlan {
     pub keep_keyring: bool,
     /// How many descriptors from 3 on it gets.
     pub preserve_fds: u32,
+    /// It waits for its ids to be mapped, or for control groups that it was not born in.
+    #[serde(skip)]
+    pub waits: bool,
 }
 
 /// What the host's side has opened for the container's.
@@ -70,8 +72,6 @@ pub struct InitPlan {
 pub struct Handles {
     /// The channel's end.
     pub channel: Channel,
-    /// The way into the control groups that clone3 does not take it into.
-    pub entrance: Entrance,
     /// Namespaces to join.
     pub joined: namespaces::Handles,
     /// The mounts that the root is made of, where only the host's side may open them.
@@ -85,8 +85,8 @@ pub struct Handles {
 /// Everything from the clone to execve; `signals` are those that the caller holds back. Returns never: a failure is told
 /// to the host's side, and the process ends.
 pub fn run(plan: &InitPlan, handles: Handles, signals: Option<&Signals>) -> ! {
-    let Handles { channel, entrance, joined, sources, gate, state } = handles;
-    let prepared = match prepare(plan, &channel, &entrance, &joined, sources, &state) {
+    let Handles { channel, joined, sources, gate, state } = handles;
+    let prepared = match prepare(plan, &channel, &joined, sources, &state) {
         Ok(prepared) => prepared,
         Err(error) => {
             let _ = channel.send(&Message::Failed(error));
@@ -112,7 +112,6 @@ struct Prepared {
 fn prepare(
     plan: &InitPlan,
     channel: &Channel,
-    entrance: &Entrance,
     joined: &namespaces::Handles,
     sources: Option<Sources>,
     state: &oci_spec::runtime::State,
@@ -122,33 +121,13 @@ fn prepare(
     let proc = procfs::handle()?;
     let pid = if plan.hooks.run_inside() { own_pid(proc.as_fd())? } else { 0 };
 
-    // 2. It is in its control groups and its ids are mapped before it makes anything.
-    entrance.enter()?;
-    if plan.namespaces.makes(Namespace::User) {
-        channel.wait_for_go()?;
-    }
-    if plan.namespaces.has(Namespace::User) {
-        namespaces::become_root()?;
-    }
-
-    // 3. The other namespaces.
+    // 2. What it can do before its ids are mapped and its control groups are there, which the host's side sees to
+    //    meanwhile: the namespaces that are joined, a session, the root's own mount.
     namespaces::join(joined, |kind| !matches!(kind, Namespace::User | Namespace::Pid))?;
-    if plan.namespaces.makes(Namespace::Cgroup) {
-        unshare(CloneFlags::CLONE_NEWCGROUP).context(|| "make a cgroup namespace")?;
-    }
-    if plan.namespaces.makes(Namespace::Time) {
-        namespaces::enter_time(&plan.namespaces, proc.as_fd())?;
-    }
     if plan.namespaces.makes(Namespace::Network) {
         namespaces::bring_up_loopback()?;
     }
     setsid().context(|| "begin a session")?;
-    if !plan.keep_keyring {
-        process::new_session_keyring(&plan.id)?;
-    }
-
-    // 4. The root: its mounts, devices and terminal.
-    umask(Mode::empty());
     Root::set_propagation(&plan.rootfs)?;
     let sources = match sources {
         Some(sources) => sources,
@@ -156,6 +135,27 @@ fn prepare(
     };
     let (tree, binds) = sources.into_parts();
     let root = Root::attach(&plan.rootfs, tree)?;
+
+    // 3. It is in its control groups and root of its user namespace before it makes anything; a cgroup namespace has its
+    //    root where the process is that makes it.
+    if plan.waits {
+        channel.wait_to_enter()?.enter()?;
+    }
+    if plan.namespaces.has(Namespace::User) {
+        namespaces::become_root()?;
+    }
+    if plan.namespaces.makes(Namespace::Cgroup) {
+        unshare(CloneFlags::CLONE_NEWCGROUP).context(|| "make a cgroup namespace")?;
+    }
+    if plan.namespaces.makes(Namespace::Time) {
+        namespaces::enter_time(&plan.namespaces, proc.as_fd())?;
+    }
+    if !plan.keep_keyring {
+        process::new_session_keyring(&plan.id)?;
+    }
+
+    // 4. The root: its mounts, devices and terminal.
+    umask(Mode::empty());
     root.mount_all(binds)?;
     root.make_devices()?;
     root.make_cwd()?;
