@@ -14,6 +14,7 @@ use crate::error::{Context, Result};
 use crate::hooks::Hook;
 use crate::host::cgroups::ContainerCgroups;
 use crate::host::procfs;
+use crate::init;
 use crate::sys::process::pidfd_open;
 
 /// The record of a container.
@@ -36,6 +37,8 @@ pub struct Record {
     pub process: Option<ProcessId>,
     /// Its control groups.
     pub cgroups: ContainerCgroups,
+    /// What processes that join it are told.
+    pub joining: init::Container,
     /// Its mounts are the host's: there is no mount namespace to take them away.
     pub mounts_on_host: bool,
     /// Hooks for after the start.

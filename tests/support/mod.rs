@@ -5,6 +5,8 @@
 
 #![allow(dead_code)] // every file of tests uses its own part
 
+pub mod container;
+
 use std::fs::{self, File};
 use std::io::{Seek, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -103,6 +105,12 @@ pub fn skipped(why: &str) {
 /// Whether this machine has control groups of version 2 alone.
 pub fn unified() -> bool {
     Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+/// How often something is to be tried: `usual` times, or as many times that as `PROCRT_STRESS` says.
+pub fn rounds(usual: usize) -> usize {
+    let factor = std::env::var("PROCRT_STRESS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    usual * factor
 }
 
 /// Whether this process has the capability of that number.
