@@ -130,7 +130,6 @@ fn what_is_missing_is_named() {
         ("/ociVersion", "ociVersion: is missing"),
         ("/root", "root: is missing"),
         ("/root/path", "root.path: is missing"),
-        ("/process", "process: is missing"),
         ("/process/args", "process.args: is "),
         ("/process/cwd", "process.cwd: is missing"),
         ("/linux", "linux: is missing"),

@@ -332,6 +332,20 @@ fn hooks_see_the_status_of_their_step_in_the_lifecycle() {
 }
 
 #[test]
+fn a_container_without_a_process_is_created_and_ends_at_start() {
+    let bundle = Bundle::sleeping().without("/process");
+    assert_eq!(bundle.run().refused(), "process: is missing");
+    bundle.create().ok();
+    assert_eq!(bundle.status(), "created");
+    let started = bundle.start();
+    assert!(started.stderr.contains("process: is missing"), "{started:?}");
+    started.ok();
+    assert_eq!(bundle.status(), "stopped");
+    bundle.start().refused();
+    bundle.delete(&[]).ok();
+}
+
+#[test]
 fn several_verbs_at_once_leave_one_winner() {
     let bundle = Bundle::sleeping();
     let creating: Vec<Running> = (0..4).map(|_| Running::start(&mut bundle.making("create", &[]))).collect();

@@ -74,10 +74,11 @@ start_engine() {
     pick_storage
     write_configuration
     mkdir -p "$DOCKER_CONFIG"
-    containerd --config "$WORK/containerd.toml" >"$WORK/containerd.log" 2>&1 &
+    # In sessions of their own, an interrupt from the keyboard does not stop them before their containers.
+    setsid containerd --config "$WORK/containerd.toml" >"$WORK/containerd.log" 2>&1 &
     CONTAINERD_PID=$!
     wait_until "$CONTAINERD_PID" "$WORK/containerd.log" test -S "$WORK/c.sock"
-    dockerd --config-file "$WORK/daemon.json" >"$WORK/dockerd.log" 2>&1 &
+    setsid dockerd --config-file "$WORK/daemon.json" >"$WORK/dockerd.log" 2>&1 &
     DOCKERD_PID=$!
     wait_until "$DOCKERD_PID" "$WORK/dockerd.log" docker version
 }
@@ -100,7 +101,6 @@ stop_daemon() {
 }
 
 stop_engine() {
-    trap '' INT TERM HUP
     stop_daemon "$DOCKERD_PID"
     stop_daemon "$CONTAINERD_PID"
     wait

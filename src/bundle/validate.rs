@@ -22,9 +22,6 @@ pub(super) fn check(spec: &Spec) -> Vec<(&'static str, String)> {
         Some(root) if root.path().as_os_str().is_empty() => found.push(("root.path", "is missing or empty".to_owned())),
         Some(_) => {}
     }
-    if spec.process().is_none() {
-        found.push(("process", "is missing".to_owned()));
-    }
     let Some(linux) = spec.linux() else {
         found.push(("linux", missing_linux(spec)));
         return found;
@@ -128,12 +125,7 @@ mod tests {
     fn everything_that_is_missing_is_named() {
         assert_eq!(
             sentences(json!({"root": {"path": ""}})),
-            [
-                "ociVersion: is missing or empty",
-                "root.path: is missing or empty",
-                "process: is missing",
-                "linux: is missing"
-            ]
+            ["ociVersion: is missing or empty", "root.path: is missing or empty", "linux: is missing"]
         );
         assert!(sentences(json!({})).contains(&"root: is missing".to_owned()));
     }

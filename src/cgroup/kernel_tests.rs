@@ -13,10 +13,14 @@ use super::{Cgroup, CgroupPlan, plan};
 use crate::error::{Faults, Kind, Result};
 use crate::host::cgroups::{Hierarchies, Version};
 
+/// Where a test's cgroup is, apart from that of another run of the tests at the same time.
+fn path_of(name: &str) -> String {
+    format!("/procrt-test-{name}-{}/c", std::process::id())
+}
+
 fn plan_of(name: &str, resources: &str) -> CgroupPlan {
-    let json = format!(
-        r#"{{"ociVersion": "1.3.0", "linux": {{"cgroupsPath": "/procrt-test-{name}/c", "resources": {resources}}}}}"#
-    );
+    let path = path_of(name);
+    let json = format!(r#"{{"ociVersion": "1.3.0", "linux": {{"cgroupsPath": "{path}", "resources": {resources}}}}}"#);
     let spec: Spec = serde_json::from_str(&json).unwrap();
     let mut faults = Faults::default();
     let plan = plan(&spec, "c", &Hierarchies::find().unwrap(), &mut faults);
@@ -91,7 +95,7 @@ fn as_root_an_allocation_past_the_memory_limit_is_killed() {
 fn as_root_cpu_time_past_the_quota_is_throttled() {
     let guard = Guard::new("cpu", r#"{"cpu": {"shares": 512, "quota": 10000, "period": 100000}}"#).unwrap();
     let begin = Instant::now();
-    let output = guard.run("i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; cat /proc/$$/stat");
+    let output = guard.run("i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; cat /proc/$$/stat");
     assert!(output.status.success(), "{output:?}");
     let cpu = guard.cgroup.cgroups().0.iter().find(|c| c.hierarchy.has("cpu")).unwrap().dir();
     let stat = std::fs::read_to_string(cpu.join("cpu.stat")).unwrap();
@@ -151,7 +155,7 @@ fn as_root_every_hierarchy_is_joined_and_killed_and_removed() {
     let mut child = guard.shell("sleep 100 & sleep 100");
     child.stdin.take().unwrap().write_all(b"go\n").unwrap();
     let membership = std::fs::read_to_string(format!("/proc/{}/cgroup", child.id())).unwrap();
-    assert!(membership.lines().all(|line| line.ends_with(":/procrt-test-whole/c")), "{membership}");
+    assert!(membership.lines().all(|line| line.ends_with(&path_of("whole"))), "{membership}");
     let begin = Instant::now();
     while guard.cgroup.pids().unwrap().len() < 3 {
         assert!(begin.elapsed() < Duration::from_secs(10));
@@ -214,7 +218,7 @@ fn as_root_a_thread_enters_version_1_by_itself() {
     };
     let membership = std::thread::spawn(enter).join().unwrap();
     let v1 = membership.lines().filter(|line| !line.starts_with("0:"));
-    assert!(v1.clone().all(|line| line.ends_with(":/procrt-test-entrance/c")), "{membership}");
+    assert!(v1.clone().all(|line| line.ends_with(&path_of("entrance"))), "{membership}");
     let expected = guard.cgroup.cgroups().0.iter().filter(|c| c.hierarchy.version == Version::V1).count();
     assert_eq!(v1.count(), expected);
     guard.cgroup.remove().unwrap();
@@ -285,7 +289,7 @@ fn as_root_cgroups_made_inside_are_killed_and_removed_too() {
 fn as_root_the_memory_controller_is_needed_only_if_asked_for() {
     let plan = plan_of("nothing", "{}");
     assert!(plan.groups.iter().all(|group| group.controllers.is_empty()));
-    assert!(!Path::new("/sys/fs/cgroup/procrt-test-nothing").exists());
+    assert!(!Path::new("/sys/fs/cgroup").join(&path_of("nothing")[1..]).parent().unwrap().exists());
 }
 
 /// Not a test: what one container costs, for whoever looks. `cargo test --release --lib costs -- --ignored --nocapture`.

@@ -122,6 +122,11 @@ fn find(name: &str) -> Option<&'static Entry> {
 /// of `run` and `exec`, the container's own. What `exec` cannot do is 255, as with runc.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.skip(1).collect();
+    // What is to be executed again is, before much has been done: the first time costs next to nothing then. If it cannot
+    // be, whoever makes a process says so.
+    if args.iter().filter_map(|arg| find(arg.to_str()?)).any(|entry| entry.makes_processes) {
+        let _ = crate::container::own_binary::seal();
+    }
     match dispatch(&args) {
         Ok(status) => ExitCode::from(status as u8),
         Err(error) => {

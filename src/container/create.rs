@@ -17,8 +17,7 @@ use crate::bundle::Bundle;
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Result};
 use crate::hooks;
-use crate::host::cgroups::ContainerCgroups;
-use crate::host::{clock, procfs};
+use crate::host::{clock, mounts, procfs};
 use crate::init::{self, Channel, Gate, Handles, Message};
 use crate::namespaces::{self, Namespace};
 use crate::rootfs::Sources;
@@ -62,14 +61,10 @@ struct Unfinished {
 impl Unfinished {
     /// Undoes everything, newest first, and runs the hooks that come after a container. What cannot be undone is left to
     /// `delete --force`, which finds it by what is left of the container's directory.
-    fn undo(mut self) {
+    fn undo(self) {
         if let Some((pid, pidfd)) = &self.process {
             let _ = pidfd_send_signal(pidfd, libc::SIGKILL);
             let _ = wait(Which::Pid(*pid), true);
-        }
-        if self.cgroup.is_none() {
-            // What the record names was not made for this container: whatever is there is somebody else's.
-            self.record.cgroups = ContainerCgroups(Vec::new());
         }
         let cgroup = self.cgroup.as_ref();
         let gone = super::delete::destroy(&self.entry, &self.record, cgroup);
@@ -89,6 +84,9 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
 
     // 1. Decide, and open what the container is made of: what is wrong is found before anything is made.
     let (bundle, plan) = plan::plan(options)?;
+    if plan.init.process.is_missing() && !matches!(start, Start::Later) {
+        return Err(Error::config("process: is missing"));
+    }
     check_console(&plan, options, &start)?;
     let joined = namespaces::Handles::open(&plan.init.namespaces)?;
     let console = options.console_socket.as_deref().map(terminal::console::connect).transpose()?;
@@ -98,7 +96,10 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
     let sources = sources.then(|| Sources::open_for_another(&plan.init.rootfs)).transpose()?;
 
     // 2. Take the id, and say what is about to be made.
-    let record = record_of(&bundle, &plan, options);
+    let mut record = record_of(&bundle, &plan, options);
+    if !plan.init.namespaces.has(Namespace::Mount) {
+        record.mounts_on_host = Some(mounts::count_at(&record.rootfs)?);
+    }
     let entry = store.claim(&options.id)?;
     let mut unfinished = Unfinished { entry, record, cgroup: None, process: None };
     let made = make(&mut unfinished, &plan, (joined, console, sources), start);
@@ -216,10 +217,10 @@ pub(super) fn early_end(who: &str, pid: i32) -> Error {
 }
 
 fn tell(unfinished: &mut Unfinished, options: &CreateOptions, pidfd_socket: Option<&OwnedFd>) -> Result<()> {
-    unfinished.entry.write(&unfinished.record)?;
-    let Some((pid, pidfd)) = &unfinished.process else {
+    let (Some((pid, pidfd)), Some(process)) = (&unfinished.process, unfinished.record.process) else {
         return Ok(());
     };
+    unfinished.entry.write_process(process)?;
     if let Some(socket) = pidfd_socket {
         terminal::console::send_pidfd(socket.as_fd(), terminal::console::PIDFD_OF_INIT, pidfd.as_fd())?;
     }
@@ -267,7 +268,8 @@ fn record_of(bundle: &Bundle, plan: &Plan, options: &CreateOptions) -> Record {
             seccomp: plan.init.seccomp.as_ref().map(|filter| filter.finished().into()),
             keep_keyring: plan.init.keep_keyring,
         },
-        mounts_on_host: !plan.init.namespaces.has(Namespace::Mount),
+        mounts_on_host: None,
+        nothing_to_start: plan.init.process.is_missing(),
         poststart: plan.init.hooks.poststart.clone(),
         poststop: plan.init.hooks.poststop.clone(),
     }

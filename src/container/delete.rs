@@ -13,7 +13,7 @@ use super::store::{Entry, Store};
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Kind, Result};
 use crate::hooks;
-use crate::host::procfs;
+use crate::host::{mounts, procfs};
 use crate::sys::process::pidfd_send_signal;
 
 /// Removes a stopped container; with `force`, any container, and it is no error when there is none.
@@ -63,7 +63,7 @@ fn not_stopped(id: &str, status: &str) -> Error {
 }
 
 /// Kills the first process and waits until it has ended.
-fn end_processes(record: Option<&Record>) -> Result<()> {
+pub(super) fn end_processes(record: Option<&Record>) -> Result<()> {
     let Some(record) = record else {
         return Ok(());
     };
@@ -109,8 +109,8 @@ pub(super) fn destroy(entry: &Entry, record: &Record, cgroup: Option<&Cgroup>) -
         }
         cgroup.remove()?;
     }
-    if record.mounts_on_host {
-        unmount_root(record)?;
+    if let Some(before) = record.mounts_on_host {
+        unmount_root(record, before)?;
     }
     entry.remove()?;
     if record.poststop.is_empty() {
@@ -123,11 +123,12 @@ pub(super) fn destroy(entry: &Entry, record: &Record, cgroup: Option<&Cgroup>) -
     Ok(())
 }
 
-/// Unmounts the root that `create` has mounted on itself, and with it all that was mounted in it.
-fn unmount_root(record: &Record) -> Result<()> {
-    match umount2(&record.rootfs, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
-        // It was not mounted yet, or somebody else has unmounted it.
-        Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
-        Err(errno) => Err(errno).context(|| format!("unmount {:?}", record.rootfs.display().to_string())),
+/// Unmounts the root that `create` has mounted on itself, and with it all that was mounted in it; the `before` mounts that
+/// were there stay.
+fn unmount_root(record: &Record, before: usize) -> Result<()> {
+    let what = || format!("unmount {:?}", record.rootfs.display().to_string());
+    for _ in before..mounts::count_at(&record.rootfs)? {
+        umount2(&record.rootfs, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).context(what)?;
     }
+    Ok(())
 }

@@ -60,7 +60,7 @@ pub fn exec(store: &Store, options: &ExecOptions) -> Result<i32> {
     let signals = (!options.detach).then(Signals::block).transpose()?;
 
     // 3. The process, born in the container's cgroup, up to its program.
-    let root = record.mounts_on_host.then(|| {
+    let root = record.mounts_on_host.map(|_| {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         open(&record.rootfs, flags, Mode::empty()).context(|| "open the container's root")
     });

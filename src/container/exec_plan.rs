@@ -56,7 +56,10 @@ pub struct ExecOptions {
 ///
 /// # Errors
 /// Everything that is wrong, together.
-pub(super) fn plan(options: &ExecOptions, container: Container, faults: &mut Faults) -> Result<JoinPlan> {
+pub(super) fn plan(options: &ExecOptions, mut container: Container, faults: &mut Faults) -> Result<JoinPlan> {
+    if container.process.is_missing() {
+        container.process = ProcessPlan { cwd: "/".into(), umask: 0o022, ..container.process };
+    }
     let (mut process, mut terminal) = match &options.process {
         Some(path) => {
             if !options.args.is_empty() {

@@ -161,7 +161,7 @@ impl CgroupMounts {
 
 /// Ids that a new user namespace does not map cannot be anybody's inside.
 fn check_ids(process: &ProcessPlan, namespaces: &NamespacesPlan, faults: &mut Faults) {
-    if !namespaces.makes(Namespace::User) {
+    if !namespaces.makes(Namespace::User) || process.is_missing() {
         return;
     }
     let mapped = |mappings: &[IdMapping], id: u32| {

@@ -33,14 +33,18 @@ pub struct Record {
     pub created: String,
     /// The configuration's annotations.
     pub annotations: BTreeMap<String, String>,
-    /// The first process, once `create` has made it.
+    /// The first process, once `create` has made it; a line of its own in the file.
+    #[serde(skip)]
     pub process: Option<ProcessId>,
     /// Its control groups.
     pub cgroups: ContainerCgroups,
     /// What processes that join it are told.
     pub joining: init::Container,
-    /// Its mounts are the host's: there is no mount namespace to take them away.
-    pub mounts_on_host: bool,
+    /// Its mounts are the host's, with no mount namespace to take them away: how many were on its root before.
+    pub mounts_on_host: Option<usize>,
+    /// The configuration has no process: there is nothing to start.
+    #[serde(default)]
+    pub nothing_to_start: bool,
     /// Hooks for after the start.
     pub poststart: Vec<Hook>,
     /// Hooks for after the end.

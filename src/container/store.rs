@@ -1,7 +1,8 @@
 //! Where containers are kept: a directory an id under the root, which holds the record, the start gate and a lock.
 //!
-//! `mkdir` decides who has an id. The record is written to a temporary file and renamed, so that a reader without the
-//! lock sees a whole one. The lock is on the directory itself, and goes with the process that holds it.
+//! `mkdir` decides who has an id. The record is a file of two lines, each written once and by one write(2): what is to be
+//! made, before it is, and the first process, when it is there. A line counts once its end is written, so that a reader
+//! without the lock sees a whole one. The lock is on the directory itself, and goes with the process that holds it.
 
 use std::fs::File;
 use std::io::Write;
@@ -10,15 +11,14 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag, open, openat, renameat};
+use nix::fcntl::{Flock, FlockArg, OFlag, open, openat};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, mkfifoat, unlinkat};
 
-use super::record::Record;
+use super::record::{ProcessId, Record};
 use crate::error::{Context, Error, Kind, Result};
 
 const RECORD: &str = "state.json";
-const NEW_RECORD: &str = "state.json.new";
 const GATE: &str = "start";
 
 /// Where the containers of one runtime root are kept (`--root`).
@@ -173,20 +173,40 @@ impl Entry {
             Err(errno) => return Err(errno).context(what),
         };
         let text = std::io::read_to_string(file).context(what)?;
-        serde_json::from_str(&text).map(Some).map_err(|error| Error::system(format!("{}: {error}", what())))
+        // What has no end was being written when somebody was killed, or is being written now: it does not count.
+        let mut lines = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+        let fault = |error: serde_json::Error| Error::system(format!("{}: {error}", what()));
+        let Some(first) = lines.next() else {
+            return Ok(None);
+        };
+        let mut record: Record = serde_json::from_str(first).map_err(fault)?;
+        record.process = lines.next().map(serde_json::from_str).transpose().map_err(fault)?;
+        Ok(Some(record))
     }
 
-    /// Replaces the record.
+    /// Writes the record of a container that is about to be made.
     ///
     /// # Errors
     /// If it cannot be written.
     pub fn write(&self, record: &Record) -> Result<()> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        self.write_line(record, flags)
+    }
+
+    /// Adds the first process to the record, once it is there.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write_process(&self, process: ProcessId) -> Result<()> {
+        self.write_line(&process, OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
+    }
+
+    fn write_line(&self, value: &impl serde::Serialize, flags: OFlag) -> Result<()> {
         let what = || format!("write the state of {:?}", self.id);
-        let text = serde_json::to_vec(record).map_err(|error| Error::system(format!("{}: {error}", what())))?;
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let file = openat(&self.directory, NEW_RECORD, flags, Mode::S_IRUSR | Mode::S_IWUSR).context(what)?;
-        File::from(file).write_all(&text).context(what)?;
-        renameat(&self.directory, NEW_RECORD, &self.directory, RECORD).context(what)
+        let mut line = serde_json::to_vec(value).map_err(|error| Error::system(format!("{}: {error}", what())))?;
+        line.push(b'\n');
+        let file = openat(&self.directory, RECORD, flags, Mode::S_IRUSR | Mode::S_IWUSR).context(what)?;
+        File::from(file).write_all(&line).context(what)
     }
 
     /// Makes the start gate and gives a handle on it.
@@ -229,7 +249,7 @@ impl Entry {
     /// If anything of it stays.
     pub fn remove(&self) -> Result<()> {
         let what = || format!("remove the directory of the container {:?}", self.id);
-        for name in [GATE, NEW_RECORD, RECORD] {
+        for name in [GATE, RECORD] {
             match unlinkat(&self.directory, name, UnlinkatFlags::NoRemoveDir) {
                 Ok(()) | Err(Errno::ENOENT) => {}
                 Err(errno) => return Err(errno).context(what),
@@ -261,6 +281,38 @@ mod tests {
         entry.remove().unwrap();
         assert_eq!(store.find("x").unwrap_err().kind(), Kind::NotFound);
         assert!(store.ids().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_record_counts_line_by_line_when_its_end_is_written() {
+        let root = tempfile::tempdir().unwrap();
+        let entry = Store::new(root.path()).claim("x").unwrap();
+        assert!(entry.read().unwrap().is_none());
+        let file = root.path().join("x").join(RECORD);
+        std::fs::write(&file, "{\"id\":").unwrap();
+        assert!(entry.read().unwrap().is_none());
+        std::fs::remove_file(&file).unwrap();
+        let record = Record {
+            id: "x".into(),
+            bundle: "/b".into(),
+            rootfs: "/b/r".into(),
+            begun: 1,
+            created: String::new(),
+            annotations: std::collections::BTreeMap::new(),
+            process: None,
+            cgroups: crate::host::cgroups::ContainerCgroups(Vec::new()),
+            joining: crate::init::Container::default(),
+            mounts_on_host: None,
+            nothing_to_start: false,
+            poststart: Vec::new(),
+            poststop: Vec::new(),
+        };
+        entry.write(&record).unwrap();
+        assert_eq!(entry.read().unwrap().unwrap().process, None);
+        let process = ProcessId { pid: 7, start_time: 8 };
+        entry.write_process(process).unwrap();
+        assert_eq!(entry.read().unwrap().unwrap().process, Some(process));
+        entry.remove().unwrap();
     }
 
     #[test]

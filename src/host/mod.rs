@@ -3,4 +3,5 @@
 pub mod cgroups;
 pub mod clock;
 pub mod lsm;
+pub mod mounts;
 pub mod procfs;

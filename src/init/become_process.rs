@@ -5,7 +5,7 @@ use std::convert::Infallible;
 
 use nix::sys::prctl;
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::process::{self, Command, ProcessPlan};
 use crate::seccomp::{self, Finished};
 use crate::sys;
@@ -15,18 +15,18 @@ use crate::terminal::signals::Signals;
 const CAP_SYS_ADMIN: u64 = 1 << 21;
 
 /// Enters the working directory, becomes the user and finds the program: after this the process is the container's, but
-/// for its program and its filter.
+/// for its program and its filter. A plan without a program has none.
 ///
 /// # Errors
 /// Whichever step failed.
-pub(super) fn prepare(plan: &ProcessPlan, filtered: bool, preserve_fds: u32) -> Result<Command> {
-    let entered = process::enter_cwd(plan);
+pub(super) fn prepare(plan: &ProcessPlan, filtered: bool, preserve_fds: u32) -> Result<Option<Command>> {
+    let entered = if plan.is_missing() { Ok(()) } else { process::enter_cwd(plan) };
     process::become_user(plan, held_capabilities(plan, filtered))?;
     if entered.is_err() {
         // A directory that is closed to root, such as a user's on a network file system, is open to its user.
         process::enter_cwd(plan)?;
     }
-    let command = Command::find(plan)?;
+    let command = (!plan.is_missing()).then(|| Command::find(plan)).transpose()?;
     sys::process::close_from_on_exec(3 + preserve_fds).context(|| "close descriptors at exec")?;
     Ok(command)
 }
@@ -38,7 +38,7 @@ pub(super) fn prepare(plan: &ProcessPlan, filtered: bool, preserve_fds: u32) -> 
 pub(super) fn begin(
     plan: &ProcessPlan,
     filter: Option<Finished>,
-    command: &Command,
+    command: Option<&Command>,
     signals: Option<&Signals>,
 ) -> Result<Infallible> {
     if plan.no_new_privileges {
@@ -55,7 +55,7 @@ pub(super) fn begin(
     if held_capabilities(plan, filter.is_some()) != 0 {
         process::drop_to_final_capabilities(plan)?;
     }
-    Err(command.exec())
+    Err(command.map_or_else(|| Error::config("process: is missing"), Command::exec))
 }
 
 /// Without `no_new_privs`, installing a filter takes CAP_SYS_ADMIN, which the container need not have.

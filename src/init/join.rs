@@ -25,7 +25,7 @@ use crate::terminal::signals::Signals;
 use crate::terminal::stdio;
 
 /// What is kept of a container for processes that join it: its configuration's text may be another by then.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Container {
     /// The kinds of namespaces that it has of its own.
@@ -140,5 +140,5 @@ fn join(plan: &JoinPlan, handles: &JoinHandles, signals: Option<&Signals>) -> Re
     let command = become_process::prepare(process, seccomp.is_some(), plan.preserve_fds)?;
     prctl::set_pdeathsig(None).context(|| "outlive the parent")?;
     handles.channel.send(&Message::Ready)?;
-    become_process::begin(process, seccomp.as_ref().map(Filter::finished), &command, signals)
+    become_process::begin(process, seccomp.as_ref().map(Filter::finished), command.as_ref(), signals)
 }

@@ -103,7 +103,8 @@ pub fn run(plan: &InitPlan, handles: Handles, signals: Option<&Signals>) -> ! {
 /// What is left of the preparations when the container is started.
 struct Prepared {
     proc: OwnedFd,
-    command: Command,
+    /// None if the configuration has no process.
+    command: Option<Command>,
     /// The pid on the host, for hooks.
     pid: i32,
 }
@@ -215,7 +216,7 @@ fn begin(
         false,
     )?;
     let filter = plan.seccomp.as_ref().map(SeccompPlan::finished);
-    become_process::begin(&plan.process, filter, &prepared.command, signals)
+    become_process::begin(&plan.process, filter, prepared.command.as_ref(), signals)
 }
 
 fn run_hooks(

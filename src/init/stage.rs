@@ -6,7 +6,7 @@ use super::{Channel, Handles, InitPlan, Message, run};
 use crate::error::{Context, Error, Result};
 use crate::host::procfs;
 use crate::namespaces::{self, ChildrenElsewhere, Namespace};
-use crate::sys::child::{Which, wait};
+use crate::sys::child::{Ending, Which, wait};
 use crate::sys::process::{Cloned, clone, exit_now};
 use crate::terminal::signals::Signals;
 
@@ -46,7 +46,11 @@ pub fn clone_first_process(
             drop(ours);
             let error = match intermediate(&handles, flags) {
                 Ok(None) => exit_now(0),
-                Ok(Some(Child)) => run(plan, handles, signals),
+                Ok(Some(Child)) => match handles.channel.wait_for_go() {
+                    Ok(()) => run(plan, handles, signals),
+                    // Whoever was to say so is gone.
+                    Err(_) => exit_now(1),
+                },
                 Err(error) => error,
             };
             let _ = handles.channel.send(&Message::Failed(error));
@@ -55,15 +59,22 @@ pub fn clone_first_process(
         Cloned::Parent { pid: intermediate, .. } => {
             drop(handles);
             restore()?;
-            let answer = ours.receive();
-            wait(Which::Pid(intermediate), true).context(|| "wait for the intermediate process")?;
-            match answer? {
+            // When it has ended it has said what it had to say. The first process holds the same end of the channel, and
+            // says nothing before it is told to go on: which of the two is faster does not matter.
+            let ending = wait(Which::Pid(intermediate), true).context(|| "wait for the intermediate process")?;
+            let early = || Err(Error::system("the process that was to join the user namespace ended early"));
+            if matches!(ending, Some((_, Ending::Killed(_)))) {
+                return early();
+            }
+            match ours.receive()? {
                 Some(Message::Child(pidfd)) => {
                     let pid = pid_of(&pidfd).context(what)?;
+                    // A child that is gone already has left its end of the channel.
+                    let _ = ours.send(&Message::Go);
                     Ok((pid, pidfd, ours))
                 }
                 Some(Message::Failed(error)) => Err(error),
-                _ => Err(Error::system("the process that was to join the user namespace ended early")),
+                _ => early(),
             }
         }
     }

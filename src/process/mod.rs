@@ -50,10 +50,16 @@ pub struct ExecAffinity {
     pub last: Vec<usize>,
 }
 
+impl ExecAffinity {
+    fn is_none(&self) -> bool {
+        self.initial.is_empty() && self.last.is_empty()
+    }
+}
+
 /// Everything about the container's process.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProcessPlan {
-    /// The command line.
+    /// The command line; empty if the configuration has no process.
     pub args: Vec<String>,
     /// The environment, `KEY=value` each.
     pub env: Vec<String>,
@@ -82,6 +88,7 @@ pub struct ProcessPlan {
     /// The I/O priority: class and level (ioprio_set(2)).
     pub io_priority: Option<(u16, u16)>,
     /// The CPUs of processes that join the container later; not for the first one.
+    #[serde(default, skip_serializing_if = "ExecAffinity::is_none")]
     pub exec_affinity: ExecAffinity,
     /// The AppArmor profile from execve on.
     pub apparmor_profile: Option<String>,
@@ -90,8 +97,16 @@ pub struct ProcessPlan {
 }
 
 impl ProcessPlan {
+    /// Whether the configuration has no process.
+    pub fn is_missing(&self) -> bool {
+        self.args.is_empty()
+    }
+
     /// What will be done, in words.
     pub fn describe(&self) -> Vec<String> {
+        if self.is_missing() {
+            return vec!["run nothing: process is missing".to_owned()];
+        }
         let mut lines = vec![
             format!("run {:?} in {}", self.args, self.cwd.display()),
             format!(
@@ -146,10 +161,9 @@ fn shown(limit: u64) -> String {
 }
 
 fn names_of(set: u64) -> String {
-    let names: Vec<String> = caps::all()
-        .into_iter()
-        .filter(|capability| set & (1 << capability.index()) != 0)
-        .map(|capability| capability.to_string())
-        .collect();
+    let mut known: Vec<caps::Capability> = caps::all().into_iter().collect();
+    known.sort_by_key(caps::Capability::index);
+    let in_set = known.into_iter().filter(|capability| set & (1 << capability.index()) != 0);
+    let names: Vec<String> = in_set.map(|capability| capability.to_string()).collect();
     if names.is_empty() { "none".to_owned() } else { names.join(" ") }
 }

@@ -10,8 +10,8 @@ use crate::error::Faults;
 use crate::host::lsm;
 use crate::sys::process::SchedulerAttributes;
 
-/// Decides about the process (config.md, "Process"; config-linux.md, "Personality"). A configuration without a process
-/// is a fault: there would be nothing to start.
+/// Decides about the process (config.md, "Process"; config-linux.md, "Personality"). A configuration need not have one
+/// before `start`: then the plan has no arguments, and whoever would start it refuses.
 pub fn plan(spec: &Spec, faults: &mut Faults) -> Option<ProcessPlan> {
     let linux = spec.linux().as_ref();
     if linux.is_some_and(|linux| linux.memory_policy().is_some()) {
@@ -24,8 +24,7 @@ pub fn plan(spec: &Spec, faults: &mut Faults) -> Option<ProcessPlan> {
         faults.unsupported("linux.mountLabel", format_args!("{label:?}: mount labels are not there yet"));
     }
     let Some(process) = spec.process() else {
-        faults.add("process", "is missing");
-        return None;
+        return Some(ProcessPlan::default());
     };
     let personality = personality(spec, faults);
     Some(ProcessPlan { personality, ..plan_one(process, faults) })

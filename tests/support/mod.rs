@@ -3,98 +3,31 @@
 //! A [`Bundle`] is a temporary directory with a busybox root, a configuration that a test changes, and a `--root` that
 //! nobody else uses. When it is dropped after a test that did not fail, nothing of its containers may be left anywhere.
 
-#![allow(dead_code)] // every file of tests uses its own part
+#![allow(dead_code, unused_imports)] // every file of tests uses its own part
 
+mod call;
 pub mod container;
+mod image;
+mod leftovers;
 
-use std::fs::{self, File};
-use std::io::{Seek, Write};
-use std::os::unix::fs::{PermissionsExt, symlink};
-use std::os::unix::process::ExitStatusExt;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+pub use call::{Outcome, Running};
+pub use image::CAPABILITIES;
+
 /// The program under test.
 pub const PROCRT: &str = env!("CARGO_BIN_EXE_procrt");
 
 /// How long one call may take: far longer than any does on a slow machine, and still an end to one that hangs.
-pub const LIMIT: Duration = Duration::from_secs(60);
-
-/// The programs of busybox that the tests' scripts call.
-const APPLETS: &[&str] = &[
-    "awk",
-    "cat",
-    "chmod",
-    "chown",
-    "cp",
-    "date",
-    "dd",
-    "df",
-    "domainname",
-    "echo",
-    "env",
-    "false",
-    "grep",
-    "head",
-    "hostname",
-    "id",
-    "ionice",
-    "kill",
-    "ls",
-    "mkdir",
-    "mknod",
-    "mount",
-    "mv",
-    "nice",
-    "printf",
-    "ps",
-    "pwd",
-    "readlink",
-    "rm",
-    "sed",
-    "setpriv",
-    "setsid",
-    "sh",
-    "sleep",
-    "sort",
-    "stat",
-    "stty",
-    "tail",
-    "test",
-    "touch",
-    "tr",
-    "true",
-    "tty",
-    "ulimit",
-    "umount",
-    "uname",
-    "unshare",
-    "usleep",
-    "wc",
-    "yes",
-];
-
-/// Capabilities as an engine gives them.
-pub const CAPABILITIES: [&str; 14] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FSETID",
-    "CAP_FOWNER",
-    "CAP_MKNOD",
-    "CAP_NET_RAW",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETFCAP",
-    "CAP_SETPCAP",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_SYS_CHROOT",
-    "CAP_KILL",
-    "CAP_AUDIT_WRITE",
-];
+pub const LIMIT: Duration = Duration::from_mins(1);
 
 /// Says on the real standard error, which the test harness does not swallow, why a test could not look.
 pub fn skipped(why: &str) {
@@ -107,10 +40,10 @@ pub fn unified() -> bool {
     Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
 }
 
-/// How often something is to be tried: `usual` times, or as many times that as `PROCRT_STRESS` says.
+/// How often something is to be tried: `usual` times, or `PROCRT_STRESS` hundredths of that.
 pub fn rounds(usual: usize) -> usize {
-    let factor = std::env::var("PROCRT_STRESS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
-    usual * factor
+    let stress = std::env::var("PROCRT_STRESS").ok().map(|text| text.parse().expect("PROCRT_STRESS is a number"));
+    (usual * stress.unwrap_or(100) / 100).max(1)
 }
 
 /// Whether this process has the capability of that number.
@@ -128,101 +61,6 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(Instant::now() < end, "waited for {what} in vain");
         std::thread::sleep(Duration::from_millis(3));
     }
-}
-
-/// What a call of a program came to.
-#[derive(Debug)]
-pub struct Outcome {
-    pub status: ExitStatus,
-    pub stdout: String,
-    pub stderr: String,
-}
-
-impl Outcome {
-    /// Runs `command` to its end, within [`LIMIT`].
-    #[track_caller]
-    pub fn of(command: &mut Command) -> Self {
-        Running::start(command).finish()
-    }
-
-    /// The exit status, or 128 and the signal that ended it.
-    pub fn code(&self) -> i32 {
-        self.status.code().unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0))
-    }
-
-    /// It succeeded: what it said on standard output, without the line break at the end.
-    #[track_caller]
-    pub fn ok(self) -> String {
-        assert_eq!(self.code(), 0, "{self:#?}");
-        self.stdout.trim_end_matches('\n').to_owned()
-    }
-
-    /// It failed with status 1 and one sentence, which is the answer.
-    #[track_caller]
-    pub fn refused(self) -> String {
-        assert_eq!(self.code(), 1, "{self:#?}");
-        assert_eq!(self.stdout, "", "{self:#?}");
-        let line = self.stderr.strip_suffix('\n').unwrap_or_else(|| panic!("{self:#?}"));
-        assert!(!line.contains('\n'), "{self:#?}");
-        line.strip_prefix("procrt: ").unwrap_or_else(|| panic!("{self:#?}")).to_owned()
-    }
-}
-
-/// A call that has not ended yet. Its output goes to files: who holds them open does not hold the test up.
-#[derive(Debug)]
-pub struct Running {
-    pub child: Child,
-    stdout: File,
-    stderr: File,
-    shown: String,
-    since: Instant,
-}
-
-impl Running {
-    /// Starts `command`, with its standard output and error caught.
-    #[track_caller]
-    pub fn start(command: &mut Command) -> Self {
-        let (stdout, stderr) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
-        command.stdout(stdout.try_clone().unwrap()).stderr(stderr.try_clone().unwrap());
-        let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        Self { child, stdout, stderr, shown: format!("{command:?}"), since: Instant::now() }
-    }
-
-    /// What it has said on standard output so far.
-    pub fn stdout(&self) -> String {
-        text_of(&self.stdout)
-    }
-
-    pub fn pid(&self) -> nix::unistd::Pid {
-        nix::unistd::Pid::from_raw(self.child.id() as i32)
-    }
-
-    /// Waits for its end.
-    #[track_caller]
-    pub fn finish(mut self) -> Outcome {
-        let mut pause = Duration::from_micros(200);
-        let status = loop {
-            match self.child.try_wait().unwrap() {
-                Some(status) => break status,
-                None if self.since.elapsed() > LIMIT => {
-                    let _ = self.child.kill();
-                    let _ = self.child.wait();
-                    let (stdout, stderr) = (text_of(&self.stdout), text_of(&self.stderr));
-                    panic!("{} has not ended in {LIMIT:?}\n{stdout}\n{stderr}", self.shown);
-                }
-                None => std::thread::sleep(pause),
-            }
-            pause = (pause * 2).min(Duration::from_millis(5));
-        };
-        Outcome { status, stdout: text_of(&self.stdout), stderr: text_of(&self.stderr) }
-    }
-}
-
-fn text_of(mut file: &File) -> String {
-    file.rewind().unwrap();
-    let mut bytes = Vec::new();
-    std::io::Read::read_to_end(&mut file, &mut bytes).unwrap();
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// A bundle with a root, a configuration and a runtime root of its own.
@@ -247,8 +85,8 @@ impl Bundle {
         // Users that a container's ids are mapped to need a way in.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let id = format!("t{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        make_root(&dir.path().join("rootfs"));
-        Self { config: config(args, &id), dir, id }
+        image::make_root(&dir.path().join("rootfs"));
+        Self { config: image::config(args, &id), dir, id }
     }
 
     /// A bundle whose container runs until it is killed.
@@ -477,15 +315,7 @@ impl Bundle {
 
     /// Every mount, control group, process and file of procrt's that is there because of this bundle.
     pub fn leftovers(&self) -> Vec<String> {
-        let mut left = Vec::new();
-        let path = self.path().to_str().unwrap();
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        left.extend(mounts.lines().filter(|line| line.contains(path)).map(|line| format!("mount {line}")));
-        control_groups(Path::new("/sys/fs/cgroup"), &self.id, &mut left);
-        processes(&[&self.id, path], &mut left);
-        let store = fs::read_dir(self.store()).into_iter().flatten().flatten();
-        left.extend(store.map(|entry| format!("file {}", entry.path().display())));
-        left
+        leftovers::of(self.path(), &self.store(), &self.id)
     }
 }
 
@@ -497,103 +327,4 @@ impl Drop for Bundle {
             self.assert_nothing_left();
         }
     }
-}
-
-fn control_groups(dir: &Path, id: &str, left: &mut Vec<String>) {
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            if entry.file_name().to_string_lossy().split(['.', ':']).any(|part| part == id) {
-                left.push(format!("control group {}", entry.path().display()));
-            }
-            control_groups(&entry.path(), id, left);
-        }
-    }
-}
-
-/// Processes that are in a control group of that name, or have one of the words among their arguments or in their
-/// environment.
-fn processes(words: &[&str], left: &mut Vec<String>) {
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else {
-            continue;
-        };
-        let read = |file: &str| fs::read(entry.path().join(file)).unwrap_or_default();
-        let stat = String::from_utf8_lossy(&read("stat")).into_owned();
-        let ended = stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']));
-        if ended || pid == std::process::id() {
-            continue;
-        }
-        let of = |file: &str| {
-            let text = read(file);
-            words.iter().any(|word| has_word(&text, word.as_bytes()))
-        };
-        if ["cgroup", "cmdline", "environ"].into_iter().any(of) {
-            let command = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ");
-            left.push(format!("process {pid}: {command}"));
-        }
-    }
-}
-
-/// Whether `text` has `word` in it, not followed by another digit: `t5-1` is not in `t5-10`.
-fn has_word(text: &[u8], word: &[u8]) -> bool {
-    text.windows(word.len())
-        .enumerate()
-        .any(|(at, window)| window == word && !text.get(at + word.len()).is_some_and(u8::is_ascii_digit))
-}
-
-/// Where busybox is, a static one, which needs no libraries in the root.
-pub fn busybox() -> PathBuf {
-    ["/bin/busybox", "/usr/bin/busybox"]
-        .into_iter()
-        .map(PathBuf::from)
-        .find(|path| path.exists())
-        .expect("these tests need busybox-static (/bin/busybox)")
-}
-
-fn make_root(root: &Path) {
-    for dir in ["bin", "dev", "etc", "home", "proc", "root", "run", "sys", "tmp", "usr/bin", "var"] {
-        fs::create_dir_all(root.join(dir)).unwrap();
-    }
-    fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
-    // A copy: what a container does to it is done to no other.
-    let program = root.join("bin/busybox");
-    fs::copy(busybox(), &program).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    for applet in APPLETS {
-        symlink("busybox", root.join("bin").join(applet)).unwrap();
-    }
-    fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n")
-        .unwrap();
-    fs::write(root.join("etc/group"), "root:x:0:\nuser:x:1000:\n").unwrap();
-}
-
-/// A configuration as an engine writes it, without a filter, masks and limits.
-fn config(args: &[&str], id: &str) -> Value {
-    json!({
-        "ociVersion": "1.2.0",
-        "process": {
-            "terminal": false,
-            "user": {"uid": 0, "gid": 0},
-            "args": args,
-            // By the last one a process of the container's is known.
-            "env": ["PATH=/usr/bin:/bin", format!("PROCRT_TEST={id}")],
-            "cwd": "/",
-            "capabilities": {"bounding": CAPABILITIES, "effective": CAPABILITIES, "permitted": CAPABILITIES}
-        },
-        "root": {"path": "rootfs"},
-        "mounts": [
-            {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
-            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]},
-            {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
-                "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]},
-            {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]},
-            {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]},
-            {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]}
-        ],
-        "linux": {
-            "namespaces": [
-                {"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}, {"type": "cgroup"}
-            ]
-        }
-    })
 }

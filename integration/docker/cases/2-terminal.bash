@@ -37,7 +37,7 @@ case_terminal_interrupt() {
 }
 
 case_terminal_job_control() {
-    terminal 0 expect:'# ' send:'sh -c "echo go; exec sleep 100"\r' expect:'\ngo' send:'\x1a' expect:'Stopped' send:'kill %1; exit 0\r' \
+    terminal 0 expect:'# ' send:'sh -c "echo go; exec sleep 100"\r' expect:'\ngo' send:'\x1a' expect:'Stopped' send:'kill -9 %1; sleep 0.3; jobs\r' expect:'Killed' send:'exit 0\r' \
         -- docker run --rm -it "$IMAGE" sh
     hasnt "the shell's complaint" "$OUT" 'job control turned off'
 }

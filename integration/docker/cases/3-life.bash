@@ -50,10 +50,13 @@ case_life_kill_default() {
 }
 
 case_life_state_after_exit() {
-    exits 6 docker run --name gone "$IMAGE" sh -c 'exit 6'
+    exits 6 docker run --name gone "$IMAGE" sh -c 'sleep 0.2; exit 6'
     same "the state" "$(inspect gone '{{.State.Status}} {{.State.ExitCode}} {{.State.Running}} {{.State.Pid}} {{.State.OOMKilled}} {{.State.Error}}')" \
         'exited 6 false 0 false '
-    [[ $(inspect gone '{{.State.FinishedAt}}') > $(inspect gone '{{.State.StartedAt}}') ]] || fail "it ended before it began"
+    local began ended
+    began=$(date -d "$(inspect gone '{{.State.StartedAt}}')" +%s%N)
+    ended=$(date -d "$(inspect gone '{{.State.FinishedAt}}')" +%s%N)
+    ((ended > began)) || fail "it ended before it began"
 }
 
 case_life_state_after_failure() {
