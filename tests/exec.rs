@@ -342,7 +342,8 @@ fn a_process_follows_one_that_has_moved_to_a_control_group_of_its_own() {
     if !support::unified() {
         return skipped("only version 2 forbids processes in inner control groups");
     }
-    let container = Container::sleeping();
+    // By its limit, the container has the controller.
+    let container = Container::of(Bundle::sleeping().set("/linux/resources/pids/limit", json!(100)));
     let text = fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).unwrap();
     let dir = std::path::Path::new("/sys/fs/cgroup").join(text.trim().trim_start_matches("0::/"));
     fs::create_dir(dir.join("leaf")).unwrap();

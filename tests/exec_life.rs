@@ -5,10 +5,11 @@ mod support;
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixListener;
+use std::process::Command;
 use std::time::Duration;
 
 use support::container::Container;
-use support::{Bundle, Running, wait_until};
+use support::{Bundle, Outcome, Running, skipped, wait_until};
 
 #[test]
 fn a_detached_process_goes_on_and_is_known_by_its_pid_file() {
@@ -132,14 +133,17 @@ fn a_paused_container_stands_still_until_it_is_resumed() {
 fn ps_shows_the_containers_processes_and_no_others() {
     let container = Container::sleeping();
     let pid = container.pid().to_string();
+    assert_eq!(container.call(&["ps", "-f=json", container.id()]).ok(), format!("[{pid}]"));
+    container.call(&["ps", "--format", "xml", container.id()]).refused();
+    if !Outcome::of(Command::new("ps").arg("-ef")).status.success() {
+        return skipped("the ps of this machine does not work");
+    }
     let table = container.call(&["ps", container.id()]).ok();
     let rows: Vec<&str> = table.lines().collect();
     assert!(rows.len() == 2 && rows[0].contains("PID") && rows[1].contains("sleep 1000"), "{table}");
     let table = container.call(&["ps", container.id(), "-o", "pid,args"]).ok();
     let words: Vec<&str> = table.split_whitespace().skip(1).collect();
     assert_eq!(words[1..], [&pid, "/bin/sleep", "1000"], "{table}");
-    assert_eq!(container.call(&["ps", "-f=json", container.id()]).ok(), format!("[{pid}]"));
     let error = container.call(&["ps", container.id(), "-o", "args"]).refused();
     assert_eq!(error, "the output of ps has no column PID");
-    container.call(&["ps", "--format", "xml", container.id()]).refused();
 }
