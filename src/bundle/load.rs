@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Process, Spec};
+use serde_json::error::Category;
 
 use super::{CONFIG, faults, validate};
 use crate::error::{Context, Error, Faults, Result};
@@ -45,7 +46,7 @@ pub fn load(dir: &Path) -> Result<Bundle> {
 /// values of a wrong type: then nothing can be planned, and all such values are named at once.
 pub fn read(dir: &Path, faults: &mut Faults) -> Result<Bundle> {
     let (dir_fd, dir) = resolve(dir).context(|| format!("open bundle {dir:?}"))?;
-    let text = read_config(&dir_fd).context(|| format!("read {:?}", dir.join(CONFIG)))?;
+    let text = read_file(&dir_fd, Path::new(CONFIG)).context(|| format!("read {:?}", dir.join(CONFIG)))?;
     let spec = parse(&text)?;
     validate(&spec, faults);
     let rootfs = spec.root().as_ref().map(|root| root.path().as_path()).filter(|path| !path.as_os_str().is_empty());
@@ -57,6 +58,28 @@ pub fn read(dir: &Path, faults: &mut Faults) -> Result<Bundle> {
         }
     });
     Ok(Bundle { dir, spec, rootfs: rootfs.unwrap_or_default() })
+}
+
+/// Reads a file that has one `process` object of a configuration in it, as `exec --process` takes it.
+///
+/// # Errors
+/// As [`read`] has them, with paths that begin with `process`.
+pub fn read_process(path: &Path) -> Result<Process> {
+    let here = open(".", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let text = read_file(&here, path).context(|| format!("read {path:?}"))?;
+    match serde_json::from_slice(&text) {
+        Ok(process) if text.trim_ascii_start().first() == Some(&b'{') => Ok(process),
+        Err(error) if error.classify() != Category::Data => Err(Error::config(format!("{path:?} is no JSON: {error}"))),
+        _ => {
+            // What is wrong is found as in a configuration that is right but for this.
+            let whole =
+                [br#"{"ociVersion":"1.0.0","root":{"path":"/"},"linux":{},"process":"#, &text[..], b"}"].concat();
+            match parse(&whole).context(|| format!("{path:?}"))?.process() {
+                Some(process) => Ok(process.clone()),
+                None => Err(Error::config(format!("{path:?} is not a process"))),
+            }
+        }
+    }
 }
 
 /// Opens a directory and asks the kernel for its path.
@@ -74,9 +97,9 @@ fn resolve_root(bundle: &Path, path: &Path) -> Result<PathBuf> {
     Ok(resolved)
 }
 
-fn read_config(dir: &OwnedFd) -> Result<Vec<u8>> {
+fn read_file(dir: &OwnedFd, path: &Path) -> Result<Vec<u8>> {
     // Not to be stopped by a FIFO that nobody writes to.
-    let fd = openat(dir, CONFIG, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC, Mode::empty())?;
+    let fd = openat(dir, path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC, Mode::empty())?;
     let mut file = File::from(fd);
     let metadata = file.metadata()?;
     if !metadata.is_file() {

@@ -122,6 +122,23 @@ impl Cgroup {
         Ok(self.v2_dir.get().map(AsFd::as_fd))
     }
 
+    /// The version 2 directory that the container's process `pid` has moved to, if that is one inside the container's. With
+    /// processes in cgroups below it, the container's own may take no more (cgroups(7), "no internal processes").
+    ///
+    /// # Errors
+    /// It cannot be found or opened.
+    pub fn birth_fd_beside(&self, pid: i32) -> Result<Option<OwnedFd>> {
+        let Some(v2) = self.of(Version::V2).next() else { return Ok(None) };
+        let file = format!("/proc/{pid}/cgroup");
+        let text = std::fs::read_to_string(&file).context(|| format!("read {file}"))?;
+        let path = text.lines().find_map(|line| line.strip_prefix("0::")).map(PathBuf::from).unwrap_or_default();
+        if path == v2.path || !path.starts_with(&v2.path) {
+            return Ok(None);
+        }
+        let dir = ContainerCgroup { hierarchy: v2.hierarchy.clone(), path }.dir();
+        v2::open_dir(&dir).context(|| format!("open control group {dir:?}")).map(Some)
+    }
+
     /// Opens the way into the version 1 hierarchies, for a child that `clone3` has put into version 2. On a unified host
     /// this is nothing.
     ///

@@ -19,6 +19,7 @@ mod devices;
 mod group;
 mod plan;
 mod resources;
+mod sub;
 mod v1;
 mod v2;
 
@@ -34,6 +35,7 @@ use serde::Serialize;
 pub use devices::{Access, DeviceKind, DevicePolicy, DeviceRule};
 pub use group::{Cgroup, Entrance};
 pub use plan::{needs_own_paths, plan};
+pub use sub::inside;
 
 use crate::host::cgroups::{ContainerCgroup, ContainerCgroups};
 use crate::sys::bpf::Instruction;

@@ -26,6 +26,17 @@ pub fn of_command(command: &Command, args: &[OsString]) -> Result<Vec<OsString>>
     Ok(rewrite(command, args, false)?.0)
 }
 
+/// A command's options, rewritten, up to its first argument; that and all that follows is left as it is, behind `--`.
+///
+/// # Errors
+/// A switch with a value that is neither true nor false.
+pub fn before_arguments(command: &Command, args: &[OsString]) -> Result<Vec<OsString>> {
+    let (mut out, taken) = rewrite(command, args, true)?;
+    out.push("--".into());
+    out.extend_from_slice(&args[taken..]);
+    Ok(out)
+}
+
 fn rewrite(command: &Command, args: &[OsString], stop: bool) -> Result<(Vec<OsString>, usize)> {
     let mut out = Vec::with_capacity(args.len());
     let mut index = 0;
@@ -158,6 +169,17 @@ mod tests {
         assert_eq!((head, taken), (args("--all --bundle=x"), 3));
         let (head, taken) = before_command(&described(), &args("-a -- create")).unwrap();
         assert_eq!((head, taken), (args("--all"), 2));
+    }
+
+    #[test]
+    fn what_follows_the_first_argument_is_left_alone() {
+        for (text, rewritten) in [
+            ("-a id sh -a --bundle x", "--all -- id sh -a --bundle x"),
+            ("-a -- id -- -a", "--all -- id -- -a"),
+            ("id", "-- id"),
+        ] {
+            assert_eq!(before_arguments(&described(), &args(text)).unwrap(), args(rewritten), "{text}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 mod create;
 mod delete;
+mod exec;
 pub mod explain;
 pub mod features;
 mod global;
@@ -16,6 +17,9 @@ mod goflags;
 mod kill;
 mod list;
 mod log;
+mod pause;
+mod ps;
+mod resume;
 mod run;
 mod spec;
 mod start;
@@ -46,6 +50,12 @@ trait Run: clap::Args {
     /// Whether it makes processes of a container, for which procrt's own program file must be out of reach.
     const MAKES_PROCESSES: bool = false;
 
+    /// Whether options end at the first argument, and whatever follows is somebody else's command line.
+    const STOPS_AT_ARGUMENT: bool = false;
+
+    /// The exit status if it cannot be done.
+    const FAILURE: i32 = 1;
+
     /// Does it; answers the exit status.
     fn run(self, global: &Global) -> Result<i32>;
 }
@@ -55,6 +65,7 @@ struct Entry {
     name: &'static str,
     alias: Option<&'static str>,
     makes_processes: bool,
+    stops_at_argument: bool,
     command: fn() -> clap::Command,
     run: fn(&ArgMatches, &Global) -> Result<i32>,
 }
@@ -64,6 +75,7 @@ const fn entry<C: Run>() -> Entry {
         name: C::NAME,
         alias: C::ALIAS,
         makes_processes: C::MAKES_PROCESSES,
+        stops_at_argument: C::STOPS_AT_ARGUMENT,
         command: describe::<C>,
         run: parse_and_run::<C>,
     }
@@ -76,7 +88,10 @@ fn describe<C: Run>() -> clap::Command {
 
 fn parse_and_run<C: Run>(matches: &ArgMatches, global: &Global) -> Result<i32> {
     let command = C::from_arg_matches(matches).map_err(|error| usage(&error, C::NAME))?;
-    command.run(global)
+    Ok(command.run(global).unwrap_or_else(|error| {
+        log::error(&error);
+        C::FAILURE
+    }))
 }
 
 /// All commands, in the groups that the help shows.
@@ -87,11 +102,14 @@ static COMMANDS: [(&str, &[Entry]); 3] = [
             entry::<create::Args>(),
             entry::<start::Args>(),
             entry::<run::Args>(),
+            entry::<exec::Args>(),
             entry::<kill::Args>(),
+            entry::<pause::Args>(),
+            entry::<resume::Args>(),
             entry::<delete::Args>(),
         ],
     ),
-    ("Containers that are there", &[entry::<state::Args>(), entry::<list::Args>()]),
+    ("Containers that are there", &[entry::<state::Args>(), entry::<list::Args>(), entry::<ps::Args>()]),
     ("Bundles, and procrt itself", &[entry::<spec::Args>(), entry::<explain::Args>(), entry::<features::Args>()]),
 ];
 
@@ -101,7 +119,7 @@ fn find(name: &str) -> Option<&'static Entry> {
 }
 
 /// Does what `args` (with the program's name first) ask for; answers the exit status: 0 if it was done, 1 if not, and
-/// of `run`, the container's own.
+/// of `run` and `exec`, the container's own. What `exec` cannot do is 255, as with runc.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.skip(1).collect();
     // What is to be executed again is, before much has been done: the first time costs next to nothing then. If it cannot
@@ -143,7 +161,11 @@ fn dispatch(args: &[OsString]) -> Result<i32> {
         crate::container::own_binary::seal()?;
     }
     let command = (entry.command)().no_binary_name(true).bin_name(format!("{PROGRAM} {}", entry.name));
-    let rest = goflags::of_command(&command, rest)?;
+    let rest = if entry.stops_at_argument {
+        goflags::before_arguments(&command, rest)?
+    } else {
+        goflags::of_command(&command, rest)?
+    };
     match command.try_get_matches_from(rest) {
         Err(error) if error.kind() == ErrorKind::DisplayHelp => show(&error),
         matches => (entry.run)(&matches.map_err(|error| usage(&error, entry.name))?, &global),
@@ -235,7 +257,8 @@ mod tests {
             .filter_map(|line| line.strip_prefix("  "))
             .filter_map(|line| line.split_whitespace().next())
             .collect();
-        assert_eq!(named, ["create", "start", "run", "kill", "delete", "state", "list", "spec", "explain", "features"]);
+        let all = "create start run exec kill pause resume delete state list ps spec explain features";
+        assert_eq!(named.join(" "), all);
     }
 
     #[test]

@@ -200,20 +200,20 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, (joined, console, sources): In
             Some(Message::Ready) => break,
             Some(Message::Failed(error)) => return Err(error),
             Some(_) => return Err(Error::system("the container's process says what is not its to say")),
-            None => return Err(early_end(pid)),
+            None => return Err(early_end("the container's first process", pid)),
         }
     }
     Ok((channel, master, signals))
 }
 
-/// How a first process ended that did not say why.
-fn early_end(pid: i32) -> Error {
+/// How a process ended, `who`, that did not say why.
+pub(super) fn early_end(who: &str, pid: i32) -> Error {
     let how = match wait(Which::Pid(pid), true) {
         Ok(Some((_, Ending::Killed(signal)))) => format!("was killed by signal {signal}"),
         Ok(Some((_, Ending::Exited(status)))) => format!("exited with status {status}"),
         _ => "ended".to_owned(),
     };
-    Error::system(format!("the container's first process {how} before it was ready (out of memory, or of its limits?)"))
+    Error::system(format!("{who} {how} before it was ready (out of memory, or of its limits?)"))
 }
 
 fn tell(unfinished: &mut Unfinished, options: &CreateOptions, pidfd_socket: Option<&OwnedFd>) -> Result<()> {
@@ -224,14 +224,18 @@ fn tell(unfinished: &mut Unfinished, options: &CreateOptions, pidfd_socket: Opti
     if let Some(socket) = pidfd_socket {
         terminal::console::send_pidfd(socket.as_fd(), terminal::console::PIDFD_OF_INIT, pidfd.as_fd())?;
     }
-    if let Some(path) = &options.pid_file {
-        write_pid_file(path, *pid).context(|| format!("write the pid file {:?}", path.display().to_string()))?;
-    }
-    Ok(())
+    options.pid_file.as_deref().map_or(Ok(()), |path| write_pid_file(path, *pid))
 }
 
 /// Writes the pid to a file beside and renames it, so that nobody reads half of it.
-fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
+///
+/// # Errors
+/// Names the file.
+pub(super) fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
+    replace(path, pid.to_string().as_bytes()).context(|| format!("write the pid file {:?}", path.display().to_string()))
+}
+
+fn replace(path: &Path, text: &[u8]) -> Result<()> {
     let name = path.file_name().ok_or_else(|| Error::config("it is not the path of a file"))?;
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -243,7 +247,7 @@ fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
         nix::fcntl::open(parent, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())?;
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
     let file = nix::fcntl::openat(&directory, temporary.as_str(), flags, mode)?;
-    std::fs::File::from(file).write_all(pid.to_string().as_bytes())?;
+    std::fs::File::from(file).write_all(text)?;
     Ok(nix::fcntl::renameat(&directory, temporary.as_str(), &directory, name)?)
 }
 
@@ -258,6 +262,12 @@ fn record_of(bundle: &Bundle, plan: &Plan, options: &CreateOptions) -> Record {
         annotations,
         process: None,
         cgroups: plan.cgroup.cgroups(),
+        joining: init::Container {
+            namespaces: plan.init.namespaces.own(),
+            process: plan.init.process.clone(),
+            seccomp: plan.init.seccomp.as_ref().map(|filter| filter.finished().into()),
+            keep_keyring: plan.init.keep_keyring,
+        },
         mounts_on_host: None,
         nothing_to_start: plan.init.process.is_missing(),
         poststart: plan.init.hooks.poststart.clone(),

@@ -2,8 +2,11 @@
 
 mod create;
 mod delete;
+mod exec;
+mod exec_plan;
 mod kill;
 pub mod own_binary;
+mod pause;
 pub mod plan;
 mod record;
 mod start;
@@ -15,7 +18,10 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 pub use delete::delete;
+pub use exec::exec;
+pub use exec_plan::{ExecOptions, parse_user};
 pub use kill::kill;
+pub use pause::{pause, processes, resume};
 pub use start::{run, start};
 pub use store::Store;
 

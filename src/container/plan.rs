@@ -83,7 +83,7 @@ pub fn decide(
     let filter = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
     let seccomp = filter.map(|filter| seccomp::plan(filter, process.no_new_privileges, faults));
     check_ids(&process, &namespaces, faults);
-    warn_of_missing_capabilities(&process, &namespaces);
+    warn_of_missing_capabilities(&process, namespaces.has(Namespace::User));
     Some(Plan {
         cgroup,
         init: InitPlan {
@@ -188,8 +188,8 @@ fn check_ids(process: &ProcessPlan, namespaces: &NamespacesPlan, faults: &mut Fa
 }
 
 /// Capabilities that procrt itself does not have cannot be given; the specification wants that said, not refused.
-fn warn_of_missing_capabilities(process: &ProcessPlan, namespaces: &NamespacesPlan) {
-    if namespaces.has(Namespace::User) {
+pub(super) fn warn_of_missing_capabilities(process: &ProcessPlan, user_namespace: bool) {
+    if user_namespace {
         return;
     }
     let Ok(own) = crate::sys::process::capabilities() else {

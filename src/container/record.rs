@@ -14,6 +14,7 @@ use crate::error::{Context, Result};
 use crate::hooks::Hook;
 use crate::host::cgroups::ContainerCgroups;
 use crate::host::procfs;
+use crate::init;
 use crate::sys::process::pidfd_open;
 
 /// The record of a container.
@@ -37,6 +38,8 @@ pub struct Record {
     pub process: Option<ProcessId>,
     /// Its control groups.
     pub cgroups: ContainerCgroups,
+    /// What processes that join it are told.
+    pub joining: init::Container,
     /// Its mounts are the host's, with no mount namespace to take them away: how many were on its root before.
     pub mounts_on_host: Option<usize>,
     /// The configuration has no process: there is nothing to start.

@@ -301,6 +301,7 @@ mod tests {
             annotations: std::collections::BTreeMap::new(),
             process: None,
             cgroups: crate::host::cgroups::ContainerCgroups(Vec::new()),
+            joining: crate::init::Container::default(),
             mounts_on_host: None,
             nothing_to_start: false,
             poststart: Vec::new(),

@@ -1,10 +1,13 @@
 //! The container's side of clone3: one sequence from the clone to execve.
 //!
 //! Who wants to know when a thing happens inside reads [`prepare`] and [`begin`] from top to bottom; what each step does
-//! is its slice's business.
+//! is its slice's business. A process that joins a container later has a sequence of its own, in [`join`]; the last steps
+//! of both are in [`become_process`].
 
+mod become_process;
 mod channel;
 mod gate;
+mod join;
 mod stage;
 
 use std::convert::Infallible;
@@ -19,13 +22,13 @@ use nix::unistd::{sethostname, setsid};
 use oci_spec::runtime::ContainerState;
 use serde::Serialize;
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::hooks::{self, HooksPlan};
 use crate::host::procfs;
 use crate::namespaces::{self, Namespace, NamespacesPlan};
 use crate::process::{self, Command, ProcessPlan};
 use crate::rootfs::{Root, RootfsPlan, Sources};
-use crate::seccomp::{self, SeccompPlan};
+use crate::seccomp::SeccompPlan;
 use crate::sys;
 use crate::terminal::TerminalPlan;
 use crate::terminal::pty::Pty;
@@ -34,10 +37,8 @@ use crate::terminal::stdio;
 
 pub use channel::{Channel, Message, decode_error};
 pub use gate::Gate;
+pub use join::{Container, JoinHandles, JoinPlan, clone_joining_process};
 pub use stage::clone_first_process;
-
-/// CAP_SYS_ADMIN: what installing a filter without `no_new_privs` takes.
-const CAP_SYS_ADMIN: u64 = 1 << 21;
 
 /// All that the container's side carries out.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -191,14 +192,7 @@ fn prepare(
     if plan.terminal.is_none() {
         stdio::give_to(plan.process.uid)?;
     }
-    let entered = if plan.process.is_missing() { Ok(()) } else { process::enter_cwd(&plan.process) };
-    process::become_user(&plan.process, held_capabilities(plan))?;
-    if entered.is_err() {
-        // A directory that is closed to root, such as a user's on a network file system, is open to its user.
-        process::enter_cwd(&plan.process)?;
-    }
-    let command = (!plan.process.is_missing()).then(|| Command::find(&plan.process)).transpose()?;
-    sys::process::close_from_on_exec(3 + plan.preserve_fds).context(|| "close descriptors at exec")?;
+    let command = become_process::prepare(&plan.process, plan.seccomp.is_some(), plan.preserve_fds)?;
 
     // 8. From here on it lives on its own.
     prctl::set_pdeathsig(None).context(|| "outlive the parent")?;
@@ -221,26 +215,8 @@ fn begin(
         (prepared.pid, ContainerState::Created),
         false,
     )?;
-    if plan.process.no_new_privileges {
-        prctl::set_no_new_privs().context(|| "process.noNewPrivileges: set it")?;
-    }
-    if let Some(signals) = signals {
-        signals.restore_in_child()?;
-    }
-    sys::process::restore_sigpipe().context(|| "restore the handling of SIGPIPE")?;
-    // The filter comes last: it need not allow what procrt does, but for what it takes to give CAP_SYS_ADMIN back.
-    if let Some(filter) = &plan.seccomp {
-        seccomp::install(filter)?;
-    }
-    if held_capabilities(plan) != 0 {
-        process::drop_to_final_capabilities(&plan.process)?;
-    }
-    Err(prepared.command.as_ref().map_or_else(|| Error::config("process: is missing"), Command::exec))
-}
-
-/// Without `no_new_privs`, installing a filter takes CAP_SYS_ADMIN, which the container need not have.
-fn held_capabilities(plan: &InitPlan) -> u64 {
-    if plan.seccomp.is_some() && !plan.process.no_new_privileges { CAP_SYS_ADMIN } else { 0 }
+    let filter = plan.seccomp.as_ref().map(SeccompPlan::finished);
+    become_process::begin(&plan.process, filter, prepared.command.as_ref(), signals)
 }
 
 fn run_hooks(

@@ -2,12 +2,10 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use nix::sched::{CloneFlags, setns};
-
 use super::{Channel, Handles, InitPlan, Message, run};
 use crate::error::{Context, Error, Result};
 use crate::host::procfs;
-use crate::namespaces::{self, Namespace};
+use crate::namespaces::{self, ChildrenElsewhere, Namespace};
 use crate::sys::child::{Ending, Which, wait};
 use crate::sys::process::{Cloned, clone, exit_now};
 use crate::terminal::signals::Signals;
@@ -26,21 +24,8 @@ pub fn clone_first_process(
 ) -> Result<(i32, OwnedFd, Channel)> {
     let flags = plan.namespaces.clone_flags();
     let what = || "make the container's first process (clone3)";
-    // A PID namespace is joined by the process that clones, and takes effect on what it clones: ours is put back after.
-    let pid_namespace = handles.joined.get(Namespace::Pid);
-    let own = match pid_namespace {
-        Some(joined) => {
-            let proc = procfs::handle()?;
-            let own = procfs::open(proc.as_fd(), "self/ns/pid", nix::fcntl::OFlag::O_RDONLY)?;
-            setns(joined, CloneFlags::CLONE_NEWPID).context(|| "join the pid namespace")?;
-            Some(own)
-        }
-        None => None,
-    };
-    let restore = || match &own {
-        Some(own) => setns(own, CloneFlags::CLONE_NEWPID).context(|| "return to procrt's own pid namespace"),
-        None => Ok(()),
-    };
+    let elsewhere = handles.joined.get(Namespace::Pid).map(ChildrenElsewhere::begin).transpose()?;
+    let restore = || elsewhere.map_or(Ok(()), ChildrenElsewhere::end);
     if !plan.namespaces.joins(Namespace::User) {
         return match clone(flags, cgroup, false).context(what)? {
             Cloned::Parent { pid, pidfd } => {

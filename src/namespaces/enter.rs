@@ -55,6 +55,45 @@ pub fn join(handles: &Handles, kinds: impl Fn(Namespace) -> bool) -> Result<()> 
     Ok(())
 }
 
+/// Joins the namespaces of `kinds` that the process behind `process`, a pidfd, is in, all in one call (Linux 5.8); but not
+/// its PID namespace, which [`ChildrenElsewhere`] is for.
+///
+/// # Errors
+/// `ESRCH` if the process has ended; `EPERM` without the privilege over one of them.
+pub fn join_those_of(process: BorrowedFd, kinds: &[Namespace]) -> Result<()> {
+    let those = kinds.iter().filter(|kind| **kind != Namespace::Pid);
+    let flags = those.fold(0, |flags, kind| flags | kind.flag());
+    if flags == 0 {
+        return Ok(());
+    }
+    setns(process, CloneFlags::from_bits_retain(flags as i32)).context(|| "join the container's namespaces")
+}
+
+/// While it lives, this process's children are born in another PID namespace: joining one takes effect on them alone.
+#[derive(Debug)]
+pub struct ChildrenElsewhere(OwnedFd);
+
+impl ChildrenElsewhere {
+    /// Has children born in the PID namespace that `namespace` refers to, or that the process behind it, a pidfd, is in.
+    ///
+    /// # Errors
+    /// As setns(2).
+    pub fn begin(namespace: BorrowedFd) -> Result<Self> {
+        let proc = procfs::handle()?;
+        let own = procfs::open(proc.as_fd(), "self/ns/pid", OFlag::O_RDONLY).context(|| "open /proc/self/ns/pid")?;
+        setns(namespace, CloneFlags::CLONE_NEWPID).context(|| "join the pid namespace")?;
+        Ok(Self(own))
+    }
+
+    /// Has children born in this process's own PID namespace again.
+    ///
+    /// # Errors
+    /// As setns(2).
+    pub fn end(self) -> Result<()> {
+        setns(self.0, CloneFlags::CLONE_NEWPID).context(|| "return to procrt's own pid namespace")
+    }
+}
+
 /// Writes the id maps of the new user namespace that process `pid` is in. `proc` is the host's procfs.
 ///
 /// # Errors

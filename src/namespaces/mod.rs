@@ -7,9 +7,11 @@ mod sysctl;
 
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-pub use enter::{Handles, become_root, bring_up_loopback, enter_time, join, write_id_mappings};
+pub use enter::{
+    ChildrenElsewhere, Handles, become_root, bring_up_loopback, enter_time, join, join_those_of, write_id_mappings,
+};
 pub use plan::plan;
 pub use sysctl::apply as apply_sysctl;
 
@@ -26,7 +28,7 @@ pub const NAMES: [(&str, Namespace); 8] = [
 ];
 
 /// A kind of namespace (namespaces(7)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]
 pub enum Namespace {
@@ -127,6 +129,11 @@ impl NamespacesPlan {
     pub fn clone_flags(&self) -> u64 {
         let late = |kind: &Namespace| matches!(kind, Namespace::Cgroup | Namespace::Time);
         self.new.iter().filter(|kind| !late(kind)).fold(0, |flags, kind| flags | kind.flag())
+    }
+
+    /// The kinds that the container has of its own, made or joined.
+    pub fn own(&self) -> Vec<Namespace> {
+        self.join.iter().map(|join| join.kind).chain(self.new.iter().copied()).collect()
     }
 
     /// What will be done, in words.

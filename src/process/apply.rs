@@ -3,9 +3,10 @@
 use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::prctl;
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{Gid, Uid, chdir, getcwd, setresgid, setresuid};
+use nix::unistd::{Gid, Pid, Uid, chdir, getcwd, setresgid, setresuid};
 
 use super::ProcessPlan;
 use crate::error::{Context, Error, Result};
@@ -56,6 +57,35 @@ pub fn set_limits(plan: &ProcessPlan, proc: BorrowedFd) -> Result<()> {
         procfs::write(proc, "self/attr/exec", label).context(|| format!("process.selinuxLabel: set {label:?}"))?;
     }
     Ok(())
+}
+
+/// Confines this thread to `cpus`, of which those that its control group does not allow are left out; none: as it is.
+///
+/// # Errors
+/// `EINVAL` if none of them is there and allowed.
+pub fn set_affinity(cpus: &[usize]) -> Result<()> {
+    if cpus.is_empty() {
+        return Ok(());
+    }
+    let what = || format!("process.execCPUAffinity: run on CPUs {cpus:?}");
+    let mut set = CpuSet::new();
+    cpus.iter().try_for_each(|cpu| set.set(*cpu)).context(what)?;
+    sched_setaffinity(Pid::from_raw(0), &set).context(what)
+}
+
+/// Does something confined to `cpus`, so that a child that it makes is born there; none: as this thread is.
+///
+/// # Errors
+/// As [`set_affinity`].
+pub fn with_affinity<T>(cpus: &[usize], act: impl FnOnce() -> T) -> Result<T> {
+    if cpus.is_empty() {
+        return Ok(act());
+    }
+    let former = sched_getaffinity(Pid::from_raw(0)).context(|| "read the CPU affinity")?;
+    set_affinity(cpus)?;
+    let done = act();
+    sched_setaffinity(Pid::from_raw(0), &former).context(|| "restore the CPU affinity")?;
+    Ok(done)
 }
 
 /// Changes to the working directory, which must be inside the root.

@@ -1,21 +1,24 @@
 //! The container's process: who it is, what it may, what it runs and where.
 
+mod affinity;
 mod apply;
 mod command;
 mod plan;
 
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::sys::process::SchedulerAttributes;
 
-pub use apply::{become_user, drop_to_final_capabilities, enter_cwd, new_session_keyring, set_limits};
+pub use apply::{
+    become_user, drop_to_final_capabilities, enter_cwd, new_session_keyring, set_affinity, set_limits, with_affinity,
+};
 pub use command::Command;
-pub use plan::plan;
+pub use plan::{apparmor_profile, capability_bit, plan, plan_joining, selinux_label, set_variable};
 
 /// Capability sets as bit masks, bit N for capability number N.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)] // capabilities(7)'s names
 pub struct CapabilitySets {
     pub bounding: u64,
@@ -26,7 +29,7 @@ pub struct CapabilitySets {
 }
 
 /// A resource limit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rlimit {
     /// `RLIMIT_*`, the name.
     pub name: String,
@@ -38,8 +41,23 @@ pub struct Rlimit {
     pub hard: u64,
 }
 
+/// The CPUs for a process that joins a container (`process.execCPUAffinity`); empty: whatever the kernel makes of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecAffinity {
+    /// Those of whoever makes it, before it is in the container's control groups.
+    pub initial: Vec<usize>,
+    /// Its own, from then on.
+    pub last: Vec<usize>,
+}
+
+impl ExecAffinity {
+    fn is_none(&self) -> bool {
+        self.initial.is_empty() && self.last.is_empty()
+    }
+}
+
 /// Everything about the container's process.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProcessPlan {
     /// The command line; empty if the configuration has no process.
     pub args: Vec<String>,
@@ -69,6 +87,9 @@ pub struct ProcessPlan {
     pub scheduler: Option<SchedulerAttributes>,
     /// The I/O priority: class and level (ioprio_set(2)).
     pub io_priority: Option<(u16, u16)>,
+    /// The CPUs of processes that join the container later; not for the first one.
+    #[serde(default, skip_serializing_if = "ExecAffinity::is_none")]
+    pub exec_affinity: ExecAffinity,
     /// The AppArmor profile from execve on.
     pub apparmor_profile: Option<String>,
     /// The SELinux label from execve on.
@@ -124,6 +145,11 @@ impl ProcessPlan {
         lines.extend(self.personality.map(|domain| format!("personality {domain:#x}")));
         lines.extend(self.scheduler.map(|scheduler| format!("scheduling policy {}", scheduler.policy)));
         lines.extend(self.io_priority.map(|(class, level)| format!("I/O priority class {class}, level {level}")));
+        for (when, cpus) in [("before", &self.exec_affinity.initial), ("in", &self.exec_affinity.last)] {
+            if !cpus.is_empty() {
+                lines.push(format!("processes that join later: CPUs {cpus:?} {when} the control groups"));
+            }
+        }
         lines.extend(self.apparmor_profile.iter().map(|profile| format!("AppArmor profile {profile:?}")));
         lines.extend(self.selinux_label.iter().map(|label| format!("SELinux label {label:?}")));
         lines

@@ -5,7 +5,7 @@ use oci_spec::runtime::{
     Process, Scheduler, Spec,
 };
 
-use super::{CapabilitySets, ProcessPlan, Rlimit};
+use super::{CapabilitySets, ProcessPlan, Rlimit, affinity};
 use crate::error::Faults;
 use crate::host::lsm;
 use crate::sys::process::SchedulerAttributes;
@@ -13,9 +13,58 @@ use crate::sys::process::SchedulerAttributes;
 /// Decides about the process (config.md, "Process"; config-linux.md, "Personality"). A configuration need not have one
 /// before `start`: then the plan has no arguments, and whoever would start it refuses.
 pub fn plan(spec: &Spec, faults: &mut Faults) -> Option<ProcessPlan> {
+    let linux = spec.linux().as_ref();
+    if linux.is_some_and(|linux| linux.memory_policy().is_some()) {
+        faults.unsupported("linux.memoryPolicy", "memory policies are not there yet");
+    }
+    if linux.is_some_and(|linux| linux.intel_rdt().is_some()) {
+        faults.unsupported("linux.intelRdt", "Intel RDT is not there yet");
+    }
+    if let Some(label) = linux.and_then(|linux| linux.mount_label().as_ref()).filter(|label| !label.is_empty()) {
+        faults.unsupported("linux.mountLabel", format_args!("{label:?}: mount labels are not there yet"));
+    }
     let Some(process) = spec.process() else {
         return Some(ProcessPlan::default());
     };
+    let personality = personality(spec, faults);
+    Some(ProcessPlan { personality, ..plan_one(process, faults) })
+}
+
+/// Decides about a process that joins a container whose own is `container`: where `process` is silent, that is asked.
+pub fn plan_joining(process: &Process, container: &ProcessPlan, faults: &mut Faults) -> ProcessPlan {
+    let plan = plan_one(process, faults);
+    let container = container.clone();
+    ProcessPlan {
+        umask: if process.user().umask().is_some() { plan.umask } else { container.umask },
+        capabilities: if process.capabilities().is_some() { plan.capabilities } else { container.capabilities },
+        rlimits: if plan.rlimits.is_empty() { container.rlimits } else { plan.rlimits },
+        no_new_privileges: process.no_new_privileges().unwrap_or(container.no_new_privileges),
+        oom_score_adj: plan.oom_score_adj.or(container.oom_score_adj),
+        personality: container.personality,
+        scheduler: plan.scheduler.or(container.scheduler),
+        io_priority: plan.io_priority.or(container.io_priority),
+        exec_affinity: if process.exec_cpu_affinity().is_some() { plan.exec_affinity } else { container.exec_affinity },
+        apparmor_profile: plan.apparmor_profile.or(container.apparmor_profile),
+        selinux_label: plan.selinux_label.or(container.selinux_label),
+        ..plan
+    }
+}
+
+/// Gives a variable of an environment its value, `NAME=VALUE`; what it was before is gone.
+pub fn set_variable(env: &mut Vec<String>, variable: &str) {
+    let name = variable.split_inclusive('=').next().unwrap_or_default();
+    env.retain(|other| !other.starts_with(name));
+    env.push(variable.to_owned());
+}
+
+/// The bit of a capability in a set, by its name.
+pub fn capability_bit(name: &str) -> Option<u64> {
+    let upper = name.to_ascii_uppercase();
+    let name = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
+    name.parse::<caps::Capability>().ok().map(|capability| 1 << capability.index())
+}
+
+fn plan_one(process: &Process, faults: &mut Faults) -> ProcessPlan {
     let args = process.args().clone().unwrap_or_default();
     match args.first() {
         None => faults.add("process.args", "is empty"),
@@ -50,17 +99,7 @@ pub fn plan(spec: &Spec, faults: &mut Faults) -> Option<ProcessPlan> {
             );
         }
     }
-    let linux = spec.linux().as_ref();
-    if linux.is_some_and(|linux| linux.memory_policy().is_some()) {
-        faults.unsupported("linux.memoryPolicy", "memory policies are not there yet");
-    }
-    if linux.is_some_and(|linux| linux.intel_rdt().is_some()) {
-        faults.unsupported("linux.intelRdt", "Intel RDT is not there yet");
-    }
-    if let Some(label) = linux.and_then(|linux| linux.mount_label().as_ref()).filter(|label| !label.is_empty()) {
-        faults.unsupported("linux.mountLabel", format_args!("{label:?}: mount labels are not there yet"));
-    }
-    Some(ProcessPlan {
+    ProcessPlan {
         args,
         env,
         cwd: cwd.clone(),
@@ -76,7 +115,7 @@ pub fn plan(spec: &Spec, faults: &mut Faults) -> Option<ProcessPlan> {
                 faults.add("process.oomScoreAdj", format_args!("{score} is not within -1000..=1000"));
             }
         }),
-        personality: personality(spec, faults),
+        personality: None,
         scheduler: process.scheduler().as_ref().and_then(|scheduler| self::scheduler(scheduler, faults)),
         io_priority: process.io_priority().as_ref().map(|priority| {
             let level = priority.priority();
@@ -90,26 +129,25 @@ pub fn plan(spec: &Spec, faults: &mut Faults) -> Option<ProcessPlan> {
             };
             (class, level.clamp(0, 7) as u16)
         }),
-        apparmor_profile: label(
-            "process.apparmorProfile",
-            process.apparmor_profile(),
-            "AppArmor",
-            lsm::apparmor_enabled,
-            faults,
-        ),
-        selinux_label: label("process.selinuxLabel", process.selinux_label(), "SELinux", lsm::selinux_enabled, faults),
-    })
+        exec_affinity: affinity::plan(process.exec_cpu_affinity().as_ref(), faults),
+        apparmor_profile: apparmor_profile("process.apparmorProfile", process.apparmor_profile().as_deref(), faults),
+        selinux_label: selinux_label("process.selinuxLabel", process.selinux_label().as_deref(), faults),
+    }
+}
+
+/// The AppArmor profile that `path` asks for, if any.
+pub fn apparmor_profile(path: &str, value: Option<&str>, faults: &mut Faults) -> Option<String> {
+    label(path, value, "AppArmor", lsm::apparmor_enabled, faults)
+}
+
+/// The SELinux label that `path` asks for, if any.
+pub fn selinux_label(path: &str, value: Option<&str>, faults: &mut Faults) -> Option<String> {
+    label(path, value, "SELinux", lsm::selinux_enabled, faults)
 }
 
 /// A label for a security module, which this kernel must have: what it was to confine would run unconfined.
-fn label(
-    path: &str,
-    value: &Option<String>,
-    module: &str,
-    enabled: fn() -> bool,
-    faults: &mut Faults,
-) -> Option<String> {
-    let label = value.clone().filter(|label| !label.is_empty())?;
+fn label(path: &str, value: Option<&str>, module: &str, enabled: fn() -> bool, faults: &mut Faults) -> Option<String> {
+    let label = value.filter(|label| !label.is_empty())?.to_owned();
     if !enabled() {
         faults.unsupported(path, format_args!("{label:?}: this kernel has no {module} at work"));
     }

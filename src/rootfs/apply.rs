@@ -1,6 +1,6 @@
 //! Making the root, step by step; the steps' order is the caller's (`init`).
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::fcntl::{AT_FDCWD, OFlag, open};
@@ -136,10 +136,7 @@ impl<'a> Root<'a> {
     /// # Errors
     /// If the root has none.
     pub fn open_ptmx(&self) -> Result<OwnedFd> {
-        let path = Path::new("/dev/pts/ptmx");
-        self.inside()
-            .open(path, OFlag::O_RDWR | OFlag::O_NOCTTY)
-            .context(|| "open \"/dev/pts/ptmx\" in the root (a terminal needs a devpts mount on /dev/pts)")
+        open_ptmx(self.fd.as_fd())
     }
 
     /// Puts the terminal on /dev/console.
@@ -259,6 +256,16 @@ impl<'a> Root<'a> {
         }
         Ok(open_tree(null.as_raw_fd(), c"", OPEN_TREE_CLONE)?)
     }
+}
+
+/// Opens the pty multiplexer of the devpts of the container whose root is `root`.
+///
+/// # Errors
+/// If the root has none.
+pub fn open_ptmx(root: BorrowedFd) -> Result<OwnedFd> {
+    Inside(root)
+        .open(Path::new("/dev/pts/ptmx"), OFlag::O_RDWR | OFlag::O_NOCTTY)
+        .context(|| "open \"/dev/pts/ptmx\" in the root (a terminal needs a devpts mount on /dev/pts)")
 }
 
 /// A detached mount of an empty, read-only directory.

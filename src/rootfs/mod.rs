@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-pub use apply::{Root, Sources};
+pub use apply::{Root, Sources, open_ptmx};
 pub use plan::{DEFAULT_DEVICES, Surroundings, plan};
 
 use options::Attributes;

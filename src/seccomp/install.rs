@@ -1,10 +1,10 @@
 //! A finished program to the kernel.
 
-use super::SeccompPlan;
+use super::Finished;
 use crate::error::{Context, Result};
 use crate::sys;
 
-/// Puts the calling thread, and what it becomes and makes, under the plan's filter: every call from the return of this
+/// Puts the calling thread, and what it becomes and makes, under the filter: every call from the return of this
 /// one on, that of `execve` among them, is decided by it.
 ///
 /// The caller has `no_new_privs` set, or holds `CAP_SYS_ADMIN` in its user namespace. Allocates nothing unless it fails.
@@ -12,6 +12,6 @@ use crate::sys;
 /// # Errors
 /// The kernel's refusal (seccomp(2)): `EACCES` without either, `EINVAL` for a flag that it does not have, `ENOSYS` or
 /// `EINVAL` if it was built without filters.
-pub fn install(plan: &SeccompPlan) -> Result<()> {
-    sys::seccomp::set_filter(&plan.program, plan.flags).context(|| "install the seccomp filter")
+pub fn install(filter: Finished) -> Result<()> {
+    sys::seccomp::set_filter(filter.program, filter.flags).context(|| "install the seccomp filter")
 }

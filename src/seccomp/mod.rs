@@ -10,6 +10,7 @@
 mod arch;
 mod calls;
 mod code;
+mod filter;
 mod install;
 mod numbers;
 mod plan;
@@ -21,6 +22,7 @@ mod tests;
 use seccompiler::sock_filter;
 use serde::{Serialize, Serializer};
 
+pub use filter::{Filter, Finished};
 pub use install::install;
 pub use plan::plan;
 
@@ -54,6 +56,11 @@ fn instructions<S: Serializer>(program: &[sock_filter], serializer: S) -> Result
 }
 
 impl SeccompPlan {
+    /// What is installed.
+    pub fn finished(&self) -> Finished<'_> {
+        Finished { flags: self.flags, program: &self.program }
+    }
+
     /// What the filter does, in a few short lines for a person.
     pub fn describe(&self) -> Vec<String> {
         let mut decides = vec![format!("{} by default", words(self.default_answer))];

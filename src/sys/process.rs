@@ -212,7 +212,7 @@ pub fn set_io_priority(class: u16, level: u16) -> Result<(), Errno> {
 
 /// `struct sched_attr` of linux/sched/types.h, version 1 (56 bytes).
 #[repr(C)]
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SchedulerAttributes {
     /// The structure's size.
     pub size: u32,

@@ -6,6 +6,7 @@
 #![allow(dead_code, unused_imports)] // every file of tests uses its own part
 
 mod call;
+pub mod container;
 mod image;
 mod leftovers;
 
@@ -37,6 +38,12 @@ pub fn skipped(why: &str) {
 /// Whether this machine has control groups of version 2 alone.
 pub fn unified() -> bool {
     Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+/// How often something is to be tried: `usual` times, or `PROCRT_STRESS` hundredths of that.
+pub fn rounds(usual: usize) -> usize {
+    let stress = std::env::var("PROCRT_STRESS").ok().map(|text| text.parse().expect("PROCRT_STRESS is a number"));
+    (usual * stress.unwrap_or(100) / 100).max(1)
 }
 
 /// Whether this process has the capability of that number.

@@ -14,7 +14,7 @@ fn install_here(value: Value) {
     let plan = crate::seccomp::plan(&profile(value), true, &mut faults);
     faults.into_result().unwrap();
     nix::sys::prctl::set_no_new_privs().unwrap();
-    install(&plan).unwrap();
+    install(plan.finished()).unwrap();
 }
 
 #[test]
@@ -80,6 +80,6 @@ fn child() {
 fn an_invalid_program_is_an_error_that_says_so() {
     let mut plan = compile(json!({"defaultAction": "SCMP_ACT_ALLOW"}));
     plan.program.clear();
-    let error = install(&plan).unwrap_err();
+    let error = install(plan.finished()).unwrap_err();
     assert_eq!(error.to_string(), "install the seccomp filter: invalid argument (os error 22)");
 }

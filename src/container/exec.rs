@@ -1,0 +1,175 @@
+//! Running a process in a container that is there: the host's side, one sequence.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::Mode;
+
+use super::Status;
+use super::create::{early_end, write_pid_file};
+use super::exec_plan::{self, ExecOptions};
+use super::record::{ProcessId, Record};
+use super::store::Store;
+use crate::cgroup::{self, Cgroup};
+use crate::error::{Context, Error, Faults, Kind, Result};
+use crate::init::{self, Channel, JoinHandles, JoinPlan, Message};
+use crate::process;
+use crate::sys::child::{ChildrenKept, Which, wait};
+use crate::sys::process::pidfd_send_signal;
+use crate::terminal;
+use crate::terminal::console;
+use crate::terminal::signals::Signals;
+
+/// A process that runs in the container.
+struct Joined {
+    pid: i32,
+    pidfd: OwnedFd,
+    /// The terminal's master end, if nobody else was sent it.
+    master: Option<OwnedFd>,
+}
+
+/// Runs a process in a container; in the foreground, waits for it and answers its exit status (128 + signal if killed).
+///
+/// # Errors
+/// [`Kind::NotFound`]; [`Kind::State`] if the container is stopped, being created, or paused without
+/// [`ExecOptions::ignore_paused`]; what is wrong with the options; or what failed in the container on the way to the program.
+pub fn exec(store: &Store, options: &ExecOptions) -> Result<i32> {
+    let _children = ChildrenKept::new().context(|| "watch children")?;
+
+    // 1. The container as it is now, by its first process, which cannot be mistaken for another from here on.
+    let entry = store.find(&options.id)?;
+    let record = entry.read()?.ok_or_else(|| refused(&options.id, Status::Creating))?;
+    match record.status(&entry)? {
+        Status::Created | Status::Running => {}
+        Status::Paused if options.ignore_paused => {}
+        status => return Err(refused(&options.id, status)),
+    }
+    let first = record.process.map(ProcessId::open).transpose()?.flatten();
+    let first = first.ok_or_else(|| refused(&options.id, Status::Stopped))?;
+
+    // 2. Decide: what is wrong is found before anything is made.
+    let mut faults = Faults::default();
+    let plan = exec_plan::plan(options, record.joining.clone(), &mut faults)?;
+    let cgroups = cgroup::inside(&record.cgroups, &options.cgroups, &mut faults);
+    faults.into_result()?;
+    let console = options.console_socket.as_deref().map(console::connect).transpose()?;
+    let pidfd_socket = options.pidfd_socket.as_deref().map(console::connect).transpose()?;
+    // Signals that come from here on are the process's, or are kept until it has ended.
+    let signals = (!options.detach).then(Signals::block).transpose()?;
+
+    // 3. The process, born in the container's cgroup, up to its program.
+    let root = record.mounts_on_host.map(|_| {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        open(&record.rootfs, flags, Mode::empty()).context(|| "open the container's root")
+    });
+    let (ours, theirs) = Channel::pair()?;
+    let cgroup = Cgroup::open(&cgroups);
+    let ended = first.try_clone().context(|| "copy a descriptor")?;
+    let handles = cgroup
+        .entrance()
+        .and_then(|entrance| Ok(JoinHandles { channel: theirs, entrance, first, root: root.transpose()? }));
+    let joined = handles.and_then(|handles| {
+        let (pid, pidfd) = clone(&plan, &handles, signals.as_ref(), &cgroup, &record)?;
+        drop(handles);
+        let told = lead(&ours, pid, console.as_ref()).and_then(|master| {
+            tell(options, pid, &pidfd, pidfd_socket.as_ref())?;
+            Ok(master)
+        });
+        match told {
+            Ok(master) => Ok(Joined { pid, pidfd, master }),
+            Err(error) => {
+                let _ = pidfd_send_signal(&pidfd, libc::SIGKILL);
+                let _ = wait(Which::Pid(pid), true);
+                Err(error)
+            }
+        }
+    });
+    // Whatever failed: a container that has ended meanwhile is the reason.
+    let Joined { pid, pidfd, master } = joined.map_err(|error| match error.kind() {
+        Kind::System if has_ended(&ended) => refused(&options.id, Status::Stopped),
+        _ => error.context(format!("exec in {:?}", options.id)),
+    })?;
+
+    // 4. In the foreground, until its end.
+    match signals {
+        Some(signals) => terminal::foreground::supervise(&signals, pid, pidfd.as_fd(), master, false),
+        None => Ok(0),
+    }
+}
+
+fn refused(id: &str, status: Status) -> Error {
+    let why = match status {
+        Status::Paused => "cannot exec in a paused container (use --ignore-paused to override)",
+        Status::Creating => "cannot exec in a container that is being created",
+        _ => "cannot exec in a stopped container",
+    };
+    Error::new(Kind::State, format!("exec in {id:?}: {why}"))
+}
+
+fn clone(
+    plan: &JoinPlan,
+    handles: &JoinHandles,
+    signals: Option<&Signals>,
+    cgroup: &Cgroup,
+    record: &Record,
+) -> Result<(i32, OwnedFd)> {
+    let initial = &plan.container.process.exec_affinity.initial;
+    let clone = |into| process::with_affinity(initial, || init::clone_joining_process(plan, handles, signals, into))?;
+    match clone(cgroup.birth_fd()?) {
+        // The container has moved its processes into cgroups of its own making: this one goes where its first one is.
+        Err(error) if error.errno() == Some(libc::EBUSY) && *cgroup.cgroups() == record.cgroups => {
+            let pid = record.process.map_or(0, |process| process.pid);
+            match cgroup.birth_fd_beside(pid)? {
+                Some(beside) => clone(Some(beside.as_fd())),
+                None => Err(error),
+            }
+        }
+        answer => answer,
+    }
+}
+
+/// Answers the process until it has become its program; gives the terminal's master end, if it is nobody else's.
+fn lead(channel: &Channel, pid: i32, console: Option<&OwnedFd>) -> Result<Option<OwnedFd>> {
+    let mut master = None;
+    let mut ready = false;
+    loop {
+        match channel.receive()? {
+            Some(Message::Terminal(fd)) => {
+                match console {
+                    Some(socket) => console::send_master(socket.as_fd(), fd.as_fd())?,
+                    None => {
+                        terminal::relay::fit(fd.as_fd());
+                        master = Some(fd);
+                    }
+                }
+                // A process that is gone already has left its reason on the channel.
+                let _ = channel.send(&Message::Go);
+            }
+            Some(Message::Ready) => ready = true,
+            Some(Message::Failed(error)) => return Err(error),
+            Some(_) => return Err(Error::system("the process says what is not its to say")),
+            // Its end of the channel closes at execve.
+            None if ready => return Ok(master),
+            None => return Err(early_end("the process", pid)),
+        }
+    }
+}
+
+fn tell(options: &ExecOptions, pid: i32, pidfd: &OwnedFd, pidfd_socket: Option<&OwnedFd>) -> Result<()> {
+    if let Some(socket) = pidfd_socket {
+        console::send_pidfd(socket.as_fd(), console::PIDFD_OF_EXEC, pidfd.as_fd())?;
+    }
+    options.pid_file.as_deref().map_or(Ok(()), |path| write_pid_file(path, pid))
+}
+
+fn has_ended(pidfd: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    loop {
+        match poll(&mut fds, PollTimeout::ZERO) {
+            Err(Errno::EINTR) => {}
+            answer => return answer.is_ok_and(|ready| ready > 0),
+        }
+    }
+}

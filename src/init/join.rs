@@ -1,0 +1,144 @@
+//! The container's side of `exec`: one sequence from the clone to execve, for a process that joins a container.
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::{chroot, fchdir, setsid};
+use serde::{Deserialize, Serialize};
+
+use super::{Channel, Message, become_process};
+use crate::cgroup::Entrance;
+use crate::error::{Context, Result};
+use crate::host::procfs;
+use crate::namespaces::{self, ChildrenElsewhere, Namespace};
+use crate::process::{self, ProcessPlan};
+use crate::rootfs;
+use crate::seccomp::Filter;
+use crate::sys::process::{Cloned, clone, exit_now};
+use crate::terminal::TerminalPlan;
+use crate::terminal::pty::Pty;
+use crate::terminal::signals::Signals;
+use crate::terminal::stdio;
+
+/// What is kept of a container for processes that join it: its configuration's text may be another by then.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Container {
+    /// The kinds of namespaces that it has of its own.
+    pub namespaces: Vec<Namespace>,
+    /// Its process.
+    pub process: ProcessPlan,
+    /// Its filter of system calls.
+    pub seccomp: Option<Filter>,
+    /// It has the session keyring of whoever made it.
+    pub keep_keyring: bool,
+}
+
+/// All that a joining process carries out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JoinPlan {
+    /// The container's id.
+    pub id: String,
+    /// The container; its process is the one that joins.
+    pub container: Container,
+    /// The joining process's terminal, if it has one.
+    pub terminal: Option<TerminalPlan>,
+    /// How many descriptors from 3 on it gets.
+    pub preserve_fds: u32,
+}
+
+/// What the host's side has opened for a joining process.
+#[derive(Debug)]
+pub struct JoinHandles {
+    /// The channel's end.
+    pub channel: Channel,
+    /// The way into the control groups that clone3 does not take it into.
+    pub entrance: Entrance,
+    /// A pidfd of the container's first process.
+    pub first: OwnedFd,
+    /// The container's root, if it is in the host's mount namespace.
+    pub root: Option<OwnedFd>,
+}
+
+/// Makes a process that joins a container, as a child of the caller, born in the cgroup v2 directory `cgroup` and in the
+/// container's PID namespace; `signals` are those that the caller holds back. Answers its pid and a pidfd.
+///
+/// # Errors
+/// As clone3(2) and setns(2).
+pub fn clone_joining_process(
+    plan: &JoinPlan,
+    handles: &JoinHandles,
+    signals: Option<&Signals>,
+    cgroup: Option<BorrowedFd>,
+) -> Result<(i32, OwnedFd)> {
+    let own_pids = plan.container.namespaces.contains(&Namespace::Pid);
+    let elsewhere = own_pids.then(|| ChildrenElsewhere::begin(handles.first.as_fd())).transpose()?;
+    let made = match clone(0, cgroup, false) {
+        Ok(Cloned::Child) => run(plan, handles, signals),
+        Ok(Cloned::Parent { pid, pidfd }) => Ok((pid, pidfd)),
+        Err(errno) => Err(errno).context(|| "make the process (clone3)"),
+    };
+    elsewhere.map_or(Ok(()), ChildrenElsewhere::end)?;
+    made
+}
+
+/// Returns never: a failure is told to the host's side, and the process ends.
+fn run(plan: &JoinPlan, handles: &JoinHandles, signals: Option<&Signals>) -> ! {
+    let Err(error) = join(plan, handles, signals);
+    let _ = handles.channel.send(&Message::Failed(error));
+    exit_now(1)
+}
+
+fn join(plan: &JoinPlan, handles: &JoinHandles, signals: Option<&Signals>) -> Result<Infallible> {
+    let Container { namespaces, process, seccomp, keep_keyring } = &plan.container;
+
+    // 1. Processes of the container see this one from its birth: none may look into it.
+    prctl::set_dumpable(false).context(|| "be out of the reach of other processes")?;
+    let die_with_parent = || prctl::set_pdeathsig(Signal::SIGKILL).context(|| "be killed with the parent");
+    die_with_parent()?;
+
+    // 2. The control groups, and what takes the host's privileges and the host's procfs.
+    handles.entrance.enter()?;
+    process::set_affinity(&process.exec_affinity.last)?;
+    process::set_limits(process, procfs::handle()?.as_fd())?;
+
+    // 3. The namespaces and the root; a session and the container's keyring.
+    namespaces::join_those_of(handles.first.as_fd(), namespaces)?;
+    if namespaces.contains(&Namespace::User) {
+        namespaces::become_root()?;
+        // Another user is another's to end: the kernel has forgotten it.
+        die_with_parent()?;
+    }
+    if let Some(root) = &handles.root {
+        fchdir(root).and_then(|()| chroot(".")).context(|| "enter the container's root")?;
+    }
+    setsid().context(|| "begin a session")?;
+    if !keep_keyring {
+        process::new_session_keyring(&plan.id)?;
+    }
+
+    // 4. Its terminal, or the stdio that it is given.
+    match &plan.terminal {
+        Some(terminal) => {
+            let root = open("/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+            let pty = Pty::open(rootfs::open_ptmx(root.as_fd())?, terminal.size)?;
+            pty.give_to(process.uid)?;
+            let master = pty.master().try_clone_to_owned().context(|| "copy the terminal's descriptor")?;
+            handles.channel.send(&Message::Terminal(master))?;
+            // The program is to find a terminal of the right size.
+            handles.channel.wait_for_go()?;
+            pty.adopt()?;
+        }
+        None => stdio::give_to(process.uid)?,
+    }
+
+    // 5. It becomes the container's, and the program.
+    let command = become_process::prepare(process, seccomp.is_some(), plan.preserve_fds)?;
+    prctl::set_pdeathsig(None).context(|| "outlive the parent")?;
+    handles.channel.send(&Message::Ready)?;
+    become_process::begin(process, seccomp.as_ref().map(Filter::finished), command.as_ref(), signals)
+}
