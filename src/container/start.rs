@@ -46,9 +46,10 @@ pub fn start(store: &Store, id: &str) -> Result<()> {
         end_processes(Some(&record))?;
         return entry.remove_gate();
     }
+    // Opening it is what lets the process go on: from here on the container is started, also if this procrt is killed.
     let gate = entry.open_gate()?;
-    let failure = wait_for_exec(&gate, pidfd.as_fd())?;
     entry.remove_gate()?;
+    let failure = wait_for_exec(&gate, pidfd.as_fd())?;
     if let Some(error) = failure {
         let _ = pidfd_send_signal(&pidfd, libc::SIGKILL);
         destroy(&entry, &record, Some(&Cgroup::open(&record.cgroups)))?;
