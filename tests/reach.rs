@@ -57,6 +57,25 @@ fn a_process_that_waits_to_be_started_has_nothing_open_that_leads_to_the_host() 
     bundle.delete(&[]).ok();
 }
 
+#[test]
+fn a_process_that_waits_to_be_started_is_no_business_of_others_of_its_user() {
+    // All that a process of a user, also root, has in /proc is then the host's superuser's, and needs CAP_SYS_PTRACE.
+    for user in [0, 1000] {
+        let bundle = Bundle::sleeping().set("/process/user", serde_json::json!({"uid": user, "gid": user}));
+        bundle.create().ok();
+        let waiting = bundle.pid();
+        let other = Bundle::new(&format!(
+            "ls /proc/{waiting}/fd/3/; cat /proc/{waiting}/environ >/dev/null; ls /proc/{waiting}/root/"
+        ))
+        .without_namespace("pid")
+        .set("/process/user", serde_json::json!({"uid": user, "gid": user}));
+        let outcome = other.run();
+        assert_eq!(outcome.stdout, "", "{outcome:?}");
+        assert_eq!(outcome.stderr.matches("Permission denied").count(), 3, "{outcome:?}");
+        bundle.delete(&[]).ok();
+    }
+}
+
 /// The lock on a container is an open file's, and whoever inherits that holds it.
 #[test]
 fn a_created_containers_process_does_not_hold_its_lock() {

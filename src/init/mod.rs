@@ -219,6 +219,8 @@ fn prepare(
     if plan.terminal.is_none() {
         stdio::give_to(plan.process.uid)?;
     }
+    // With the container's user and capabilities it would be open to whoever else has them and sees it.
+    prctl::set_dumpable(false).context(|| "be out of the reach of other processes")?;
     drop(root);
     let mut kept: Vec<_> = [channel.as_fd(), proc.as_fd()].into_iter().chain(gate.as_fd()).map(as_raw).collect();
     let command = become_process::prepare(&plan.process, plan.seccomp.is_some(), plan.preserve_fds, &mut kept)?;
