@@ -245,12 +245,17 @@ fn a_time_namespace_shifts_the_clocks() {
         return skipped("this kernel has no time namespaces");
     }
     let uptime = |text: &str| text.split(['.', ' ']).next().unwrap().parse::<u64>().unwrap();
-    let bundle = Bundle::new("cat /proc/uptime").namespace("time", None);
-    let bundle = bundle.set("/linux/timeOffsets", json!({"boottime": {"secs": 5_000_000, "nanosecs": 7}}));
-    let inside = uptime(&bundle.run().ok());
-    let host = uptime(&fs::read_to_string("/proc/uptime").unwrap());
-    assert!((4_999_990..=5_000_000).contains(&(inside - host)), "{inside} {host}");
-    let error = bundle.set("/linux/timeOffsets", json!({"monotonic": {"secs": -9_000_000_000_i64}})).create().refused();
+    let shifted = || {
+        let bundle = Bundle::new("cat /proc/uptime").namespace("time", None);
+        bundle.set("/linux/timeOffsets", json!({"boottime": {"secs": 5_000_000, "nanosecs": 7}}))
+    };
+    for bundle in [shifted(), shifted().mapped(100_000)] {
+        let inside = uptime(&bundle.run().ok());
+        let host = uptime(&fs::read_to_string("/proc/uptime").unwrap());
+        assert!((4_999_990..=5_000_000).contains(&(inside - host)), "{inside} {host}");
+    }
+    let error =
+        shifted().set("/linux/timeOffsets", json!({"monotonic": {"secs": -9_000_000_000_i64}})).create().refused();
     assert!(error.starts_with("shift the clocks of the time namespace: "), "{error}");
 }
 

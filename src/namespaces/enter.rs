@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::prctl;
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid, setresgid, setresuid};
 
@@ -137,11 +138,25 @@ pub fn enter_time(plan: &NamespacesPlan, proc: BorrowedFd) -> Result<()> {
     if !plan.time_offsets.is_empty() {
         let text: String =
             plan.time_offsets.iter().map(|(clock, secs, nanos)| format!("{clock} {secs} {nanos}\n")).collect();
-        procfs::write(proc, "self/timens_offsets", &text).context(|| "shift the clocks of the time namespace")?;
+        write_offsets(proc, &text).context(|| "shift the clocks of the time namespace")?;
     }
     let namespace =
         procfs::open(proc, "self/ns/time_for_children", OFlag::O_RDONLY).context(|| "open the new time namespace")?;
     setns(namespace, flag).context(|| "enter the new time namespace")
+}
+
+/// A process that has become another user is not the owner of its own files in procfs, unless it may be dumped, and in a
+/// user namespace no privilege replaces that.
+fn write_offsets(proc: BorrowedFd, text: &str) -> Result<()> {
+    match procfs::write(proc, "self/timens_offsets", text) {
+        Err(error) if error.errno() == Some(libc::EACCES) => {
+            prctl::set_dumpable(true)?;
+            let answer = procfs::write(proc, "self/timens_offsets", text);
+            prctl::set_dumpable(false)?;
+            answer
+        }
+        answer => answer,
+    }
 }
 
 /// Brings up `lo` in a new network namespace.
