@@ -127,9 +127,10 @@ fn the_oom_score_is_as_configured() {
     let bundle = Bundle::running(&["/bin/cat", "/proc/self/oom_score_adj"]);
     let own = fs::read_to_string("/proc/self/oom_score_adj").unwrap();
     assert_eq!(bundle.run().ok(), own.trim());
-    for score in [500, 1000, 0] {
+    for (score, mapped) in [(500, false), (1000, false), (0, false), (500, true), (0, true)] {
         let bundle =
             Bundle::running(&["/bin/cat", "/proc/self/oom_score_adj"]).set("/process/oomScoreAdj", json!(score));
+        let bundle = if mapped { bundle.mapped(100_000) } else { bundle };
         let outcome = bundle.run();
         if score < own.trim().parse().unwrap() && !has_capability(24) && outcome.code() == 1 {
             assert!(outcome.refused().starts_with(&format!("process.oomScoreAdj: set {score}: permission denied")));

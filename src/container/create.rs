@@ -20,6 +20,7 @@ use crate::hooks;
 use crate::host::{clock, mounts, procfs};
 use crate::init::{self, Channel, Gate, Handles, Message};
 use crate::namespaces::{self, Namespace};
+use crate::process;
 use crate::rootfs::Sources;
 use crate::sys::child::{ChildrenKept, Ending, Which, wait};
 use crate::sys::process::{first_not_passed, pidfd_send_signal};
@@ -177,7 +178,8 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, (joined, console, sources): In
         init::clone_first_process(&plan.init, handles, signals.as_deref(), ours, cgroup.birth_fd()?)?;
     unfinished.process = Some((pid, pidfd));
 
-    // 5. What only the host's side can do for it: the control groups of other hierarchies, and its ids.
+    // 5. What only the host's side can do for it: the control groups of other hierarchies, and its ids, what
+    //    the OOM killer is to think of it.
     cgroup.finish(&plan.cgroup)?;
     let proc = procfs::handle()?;
     if plan.init.namespaces.makes(Namespace::User) {
@@ -187,6 +189,7 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, (joined, console, sources): In
         // A child that is gone already has left its reason on the channel.
         let _ = channel.send(&Message::Enter(cgroup.entrance()?));
     }
+    process::set_oom_score(&plan.init.process, proc.as_fd(), &pid.to_string())?;
     // Whoever has its pid later must not take another process for it.
     unfinished.record.process = ProcessId::of(pid, proc.as_fd())?;
 

@@ -115,7 +115,10 @@ fn join(plan: &JoinPlan, handles: &JoinHandles, signals: Option<&Signals>) -> Re
     // 2. The control groups, and what takes the host's privileges and the host's procfs.
     handles.entrance.enter()?;
     process::set_affinity(&process.exec_affinity.last)?;
-    process::set_limits(process, procfs::handle()?.as_fd())?;
+    let proc = procfs::handle()?;
+    process::set_oom_score(process, proc.as_fd(), "self")?;
+    process::set_limits(process, proc.as_fd())?;
+    drop(proc);
 
     // 3. The namespaces and the root; a session and the container's keyring.
     namespaces::join_those_of(handles.first.as_fd(), namespaces)?;

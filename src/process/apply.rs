@@ -34,10 +34,6 @@ pub fn set_limits(plan: &ProcessPlan, proc: BorrowedFd) -> Result<()> {
         process::set_rlimit(limit.resource, limit.soft, limit.hard)
             .context(|| format!("process.rlimits: set {} to {}, at most {}", limit.name, limit.soft, limit.hard))?;
     }
-    if let Some(score) = plan.oom_score_adj {
-        procfs::write(proc, "self/oom_score_adj", &score.to_string())
-            .context(|| format!("process.oomScoreAdj: set {score}"))?;
-    }
     if let Some(attributes) = plan.scheduler {
         process::set_scheduler(attributes).context(|| "process.scheduler: set it")?;
     }
@@ -86,6 +82,21 @@ pub fn with_affinity<T>(cpus: &[usize], act: impl FnOnce() -> T) -> Result<T> {
     let done = act();
     sched_setaffinity(Pid::from_raw(0), &former).context(|| "restore the CPU affinity")?;
     Ok(done)
+}
+
+/// Sets the OOM killer's adjustment of `who`, a pid or `self`, through the host's procfs. It takes the host's privileges: in a
+/// user namespace the file is not even the process's own. One that is gone is not missed.
+///
+/// # Errors
+/// `EACCES` where it would become less likely to be killed, without CAP_SYS_RESOURCE.
+pub fn set_oom_score(plan: &ProcessPlan, proc: BorrowedFd, who: &str) -> Result<()> {
+    let Some(score) = plan.oom_score_adj else {
+        return Ok(());
+    };
+    match procfs::write(proc, &format!("{who}/oom_score_adj"), &score.to_string()) {
+        Err(error) if matches!(error.errno(), Some(libc::ENOENT | libc::ESRCH)) => Ok(()),
+        answer => answer.context(|| format!("process.oomScoreAdj: set {score}")),
+    }
 }
 
 /// Changes to the working directory, which must be inside the root.

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::sys::process::SchedulerAttributes;
 
 pub use apply::{
-    become_user, drop_to_final_capabilities, enter_cwd, new_session_keyring, set_affinity, set_limits, with_affinity,
+    become_user, drop_to_final_capabilities, enter_cwd, new_session_keyring, set_affinity, set_limits, set_oom_score,
+    with_affinity,
 };
 pub use command::Command;
 pub use plan::{apparmor_profile, capability_bit, plan, plan_joining, selinux_label, set_variable};
