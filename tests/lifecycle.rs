@@ -80,6 +80,20 @@ fn list_shows_every_container_as_table_json_or_ids() {
 }
 
 #[test]
+fn a_container_whose_state_cannot_be_read_does_not_hide_the_others() {
+    let bundle = Bundle::sleeping();
+    bundle.create().ok();
+    let broken = bundle.store().join("broken");
+    fs::create_dir(&broken).unwrap();
+    fs::write(broken.join("state.json"), "{}\n").unwrap();
+    let outcome = bundle.call(&["list", "--quiet"]);
+    assert!(outcome.stderr.starts_with("procrt: read the state of \"broken\": missing field"), "{outcome:?}");
+    assert_eq!(outcome.ok(), bundle.id());
+    fs::remove_dir_all(broken).unwrap();
+    bundle.delete(&[]).ok();
+}
+
+#[test]
 fn a_container_is_started_once() {
     let bundle = Bundle::sleeping();
     let error = bundle.start().refused();
@@ -235,7 +249,9 @@ fn kill_all_reaches_every_process() {
     });
     bundle.call(&["kill", "--all", bundle.id(), "USR1"]).ok();
     wait_until("four signals", || fs::read_to_string(bundle.inside("out")).is_ok_and(|text| text == "x\n".repeat(4)));
-    bundle.call(&["kill", "--all", bundle.id(), "KILL"]).ok();
+    bundle.call(&["kill", "--all", bundle.id(), "0"]).ok();
+    assert_eq!(bundle.status(), "running");
+    bundle.call(&["kill", "--all", bundle.id(), "RTMAX-1"]).ok();
     bundle.wait_for_status("stopped");
     bundle.delete(&[]).ok();
 }
@@ -268,6 +284,11 @@ fn a_pid_file_that_cannot_be_written_undoes_the_container() {
     let bundle = Bundle::sleeping();
     let error = bundle.create_with(&["--pid-file", "/nonexistent/pid"]).refused();
     assert_eq!(error, "write the pid file \"/nonexistent/pid\": no such file or directory (os error 2)");
+    let directory = bundle.join("pids/pid");
+    fs::create_dir_all(&directory).unwrap();
+    let error = bundle.create_with(&["--pid-file", directory.to_str().unwrap()]).refused();
+    assert!(error.ends_with("is a directory (os error 21)"), "{error}");
+    assert_eq!(fs::read_dir(bundle.join("pids")).unwrap().count(), 1);
     bundle.assert_nothing_left();
 }
 

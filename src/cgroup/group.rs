@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use super::{CgroupPlan, control, v1, v2};
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::cgroups::{ContainerCgroup, ContainerCgroups, Version};
+use crate::sys::process::{pidfd_open, pidfd_send_signal};
 
 /// How long killed processes are given to be gone, and running ones to be frozen.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -320,9 +321,8 @@ fn remove_one(cgroup: &ContainerCgroup, end: &mut Option<Instant>) -> Result<()>
 }
 
 fn send(pid: i32, signal: i32) -> Result<()> {
-    let done = nix::sys::signal::Signal::try_from(signal)
-        .and_then(|signal| nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal));
-    match done {
+    // Not by nix's kill, whose signals end before the real-time ones.
+    match pidfd_open(pid).and_then(|pidfd| pidfd_send_signal(pidfd, signal)) {
         Err(Errno::ESRCH) => Ok(()),
         done => done.context(|| format!("send signal {signal} to process {pid}")),
     }

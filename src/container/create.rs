@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use nix::fcntl::OFlag;
+use nix::unistd::{UnlinkatFlags, unlinkat};
 use oci_spec::runtime::ContainerState;
 
 use super::CreateOptions;
@@ -262,8 +263,12 @@ fn replace(path: &Path, text: &[u8]) -> Result<()> {
         nix::fcntl::open(parent, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())?;
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
     let file = nix::fcntl::openat(&directory, temporary.as_str(), flags, mode)?;
-    std::fs::File::from(file).write_all(text)?;
-    Ok(nix::fcntl::renameat(&directory, temporary.as_str(), &directory, name)?)
+    let written = std::fs::File::from(file).write_all(text).map_err(Error::from);
+    let renamed = written.and_then(|()| Ok(nix::fcntl::renameat(&directory, temporary.as_str(), &directory, name)?));
+    renamed.inspect_err(|_| {
+        // The error is about the file that was wanted.
+        let _ = unlinkat(&directory, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
+    })
 }
 
 fn record_of(bundle: &Bundle, plan: &Plan, options: &CreateOptions) -> Record {

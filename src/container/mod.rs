@@ -120,7 +120,7 @@ pub fn state(store: &Store, id: &str) -> Result<Report> {
     record.report(&entry)
 }
 
-/// The states of all containers, by id. One that goes away meanwhile is left out.
+/// The states of all containers, by id. One that goes away meanwhile is left out, and one that cannot be read is logged.
 ///
 /// # Errors
 /// If the store cannot be read.
@@ -130,7 +130,8 @@ pub fn list(store: &Store) -> Result<Vec<Report>> {
         match state(store, &id) {
             Ok(report) => reports.push(report),
             Err(error) if matches!(error.kind(), Kind::NotFound | Kind::State) => {}
-            Err(error) => return Err(error),
+            // One that cannot be read does not hide the others.
+            Err(error) => log::error!("{error}"),
         }
     }
     Ok(reports)
