@@ -111,6 +111,21 @@ fn a_container_is_started_once() {
 }
 
 #[test]
+fn a_container_whose_process_is_killed_at_its_gate_is_not_started() {
+    let bundle = Bundle::sleeping();
+    bundle.create().ok();
+    let pid = nix::unistd::Pid::from_raw(bundle.pid() as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    let start = Running::start(&mut bundle.command(&["start", bundle.id()]));
+    wait_until("the open gate", || !bundle.store().join(bundle.id()).join("start").exists());
+    bundle.kill("KILL").ok();
+    let error = start.finish().refused();
+    let sentence = "the container's process was ended before it could be started";
+    assert_eq!(error, format!("start \"{}\": {sentence}", bundle.id()));
+    bundle.assert_nothing_left();
+}
+
+#[test]
 fn a_running_container_is_deleted_only_by_force() {
     let bundle = Bundle::sleeping();
     bundle.create().ok();

@@ -46,9 +46,7 @@ pub fn start(store: &Store, id: &str) -> Result<()> {
         end_processes(Some(&record))?;
         return entry.remove_gate();
     }
-    // Opening it is what lets the process go on: from here on the container is started, also if this procrt is killed.
     let gate = entry.open_gate()?;
-    entry.remove_gate()?;
     let failure = wait_for_exec(&gate, pidfd.as_fd())?;
     if let Some(error) = failure {
         let _ = pidfd_send_signal(&pidfd, libc::SIGKILL);
@@ -82,10 +80,20 @@ fn wait_for_exec(gate: &OwnedFd, pidfd: BorrowedFd) -> Result<Option<Error>> {
         let ended = fds[1].revents().is_some_and(|events| !events.is_empty());
         said.extend(read_to_end(gate.as_fd())?);
         // Its end of the gate closes at execve, and when it dies.
-        if gate_events.contains(PollFlags::POLLHUP) || ended {
+        if gate_events.contains(PollFlags::POLLHUP) || ended && was_open(gate.as_fd()) {
             return Ok((!said.is_empty()).then(|| decode_error(&said)));
         }
+        if ended {
+            return Ok(Some(Error::new(Kind::State, "the container's process was ended before it could be started")));
+        }
     }
+}
+
+/// Whether somebody has opened the gate's other end and closed it again.
+fn was_open(gate: BorrowedFd) -> bool {
+    let mut fds = [PollFd::new(gate, PollFlags::POLLIN)];
+    while let Err(Errno::EINTR) = poll(&mut fds, PollTimeout::ZERO) {}
+    fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP))
 }
 
 fn run_poststart(entry: &Entry, record: &Record, pidfd: impl AsFd) -> Result<()> {

@@ -11,7 +11,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag, open, openat};
+use nix::fcntl::{Flock, FlockArg, OFlag, open, openat, renameat};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, mkfifoat, unlinkat};
 
@@ -20,6 +20,8 @@ use crate::error::{Context, Error, Kind, Result};
 
 const RECORD: &str = "state.json";
 const GATE: &str = "start";
+/// The start gate's name from when it is about to be opened.
+const OPENED: &str = "started";
 
 /// Where the containers of one runtime root are kept (`--root`).
 #[derive(Debug, Clone)]
@@ -226,13 +228,18 @@ impl Entry {
         nix::sys::stat::fstatat(&self.directory, GATE, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
     }
 
-    /// Opens the start gate for reading, which lets the container go on.
+    /// Takes the start gate away and opens it for reading, which lets the container go on. It is not the gate any more when
+    /// it is opened: whoever is killed here leaves a container that counts as started, and which nobody starts again.
     ///
     /// # Errors
-    /// As open(2).
+    /// As rename(2), open(2) and unlink(2).
     pub fn open_gate(&self) -> Result<OwnedFd> {
+        let what = || "open the start gate";
+        renameat(&self.directory, GATE, &self.directory, OPENED).context(what)?;
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        openat(&self.directory, GATE, flags, Mode::empty()).context(|| "open the start gate")
+        let gate = openat(&self.directory, OPENED, flags, Mode::empty()).context(what)?;
+        unlinkat(&self.directory, OPENED, UnlinkatFlags::NoRemoveDir).context(what)?;
+        Ok(gate)
     }
 
     /// Takes the start gate away: the container is started.
@@ -249,7 +256,7 @@ impl Entry {
     /// If anything of it stays.
     pub fn remove(&self) -> Result<()> {
         let what = || format!("remove the directory of the container {:?}", self.id);
-        for name in [GATE, RECORD] {
+        for name in [GATE, OPENED, RECORD] {
             match unlinkat(&self.directory, name, UnlinkatFlags::NoRemoveDir) {
                 Ok(()) | Err(Errno::ENOENT) => {}
                 Err(errno) => return Err(errno).context(what),
@@ -312,6 +319,19 @@ mod tests {
         let process = ProcessId { pid: 7, start_time: 8 };
         entry.write_process(process).unwrap();
         assert_eq!(entry.read().unwrap().unwrap().process, Some(process));
+        entry.remove().unwrap();
+    }
+
+    #[test]
+    fn a_gate_is_none_any_more_when_it_is_opened_and_what_is_left_of_it_is_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let entry = Store::new(root.path()).claim("x").unwrap();
+        entry.make_gate().unwrap();
+        assert!(entry.has_gate());
+        entry.open_gate().unwrap();
+        assert!(!entry.has_gate());
+        assert_eq!(std::fs::read_dir(root.path().join("x")).unwrap().count(), 0);
+        std::fs::write(root.path().join("x").join(OPENED), "").unwrap();
         entry.remove().unwrap();
     }
 
