@@ -3,12 +3,12 @@
 mod support;
 
 use std::fs;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{self, Signal};
 use serde_json::{Value, json};
-use support::{Bundle, Running, wait_until};
+use support::{Bundle, Running, skipped, wait_until};
 
 #[test]
 fn create_start_kill_and_delete_lead_through_the_states() {
@@ -317,6 +317,25 @@ fn run_detached_returns_while_the_container_runs() {
     bundle.kill("KILL").ok();
     bundle.wait_for_status("stopped");
     bundle.delete(&[]).ok();
+}
+
+/// Nothing of procrt's waits between its last look at the container's process and letting it go: strace makes it.
+#[test]
+fn a_container_that_is_killed_before_run_lets_it_go_leaves_nothing() {
+    let bundle = Bundle::sleeping();
+    let run = bundle.making("run", &["--detach"]);
+    let mut slow = Command::new("strace");
+    slow.args(["-o", "/dev/null", "-e", "inject=sendmsg:delay_enter=500000"]);
+    slow.arg(run.get_program()).args(run.get_args()).current_dir("/").stdin(Stdio::null());
+    if Command::new("strace").args(["-o", "/dev/null", "true"]).status().map_or(true, |status| !status.success()) {
+        return skipped("there is no strace, or it may not trace");
+    }
+    let running = Running::start(&mut slow);
+    bundle.wait_for_status("running");
+    bundle.kill("KILL").ok();
+    let outcome = running.finish();
+    assert!(outcome.code() == 1 && outcome.stderr.contains("broken pipe"), "{outcome:?}");
+    bundle.assert_nothing_left();
 }
 
 #[test]

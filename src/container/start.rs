@@ -49,8 +49,7 @@ pub fn start(store: &Store, id: &str) -> Result<()> {
     let gate = entry.open_gate()?;
     let failure = wait_for_exec(&gate, pidfd.as_fd())?;
     if let Some(error) = failure {
-        let _ = pidfd_send_signal(&pidfd, libc::SIGKILL);
-        destroy(&entry, &record, Some(&Cgroup::open(&record.cgroups)))?;
+        end(&entry, &record, &Cgroup::open(&record.cgroups), &pidfd);
         return Err(error.context(format!("start {id:?}")));
     }
     run_poststart(&entry, &record, &pidfd)
@@ -102,12 +101,16 @@ fn run_poststart(entry: &Entry, record: &Record, pidfd: impl AsFd) -> Result<()>
     }
     let pid = record.process.map_or(0, |process| process.pid);
     let state = hooks::state_json(&record.oci_state(), pid, ContainerState::Running)?;
-    hooks::run("poststart", &record.poststart, &state, Some(&record.bundle)).inspect_err(|_| {
-        let _ = pidfd_send_signal(&pidfd, libc::SIGKILL);
-        if let Err(error) = destroy(entry, record, Some(&Cgroup::open(&record.cgroups))) {
-            log::warn!("{error}");
-        }
-    })
+    hooks::run("poststart", &record.poststart, &state, Some(&record.bundle))
+        .inspect_err(|_| end(entry, record, &Cgroup::open(&record.cgroups), &pidfd))
+}
+
+/// Kills and destroys a container for a failure, which is what the caller is to be told of.
+fn end(entry: &Entry, record: &Record, cgroup: &Cgroup, pidfd: impl AsFd) {
+    let _ = pidfd_send_signal(pidfd, libc::SIGKILL);
+    if let Err(error) = destroy(entry, record, Some(cgroup)) {
+        log::warn!("{error}");
+    }
 }
 
 /// Creates and starts a container; in the foreground, waits for it and answers its exit status (128 + signal if killed).
@@ -122,12 +125,15 @@ pub fn run(store: &Store, options: &CreateOptions, run: RunOptions) -> Result<i3
     let signals = (!run.detach).then(Signals::block).transpose()?.map(Box::new);
     let Created { mut entry, record, cgroup, pid, pidfd, channel, master, signals } =
         create::create(store, options, Start::Now(signals))?;
-    channel.send(&Message::Go)?;
-    // Its end of the channel closes at execve.
-    if let Some(Message::Failed(error)) = channel.receive()? {
+    // Its end of the channel closes at execve. Where nobody takes the message, somebody has ended it.
+    let failed = match channel.send(&Message::Go).and_then(|()| channel.receive()) {
+        Ok(Some(Message::Failed(error))) | Err(error) => Some(error),
+        Ok(_) => None,
+    };
+    if let Some(error) = failed {
         let _ = pidfd_send_signal(&pidfd, libc::SIGKILL);
         let _ = wait(Which::Pid(pid), true);
-        destroy(&entry, &record, Some(&cgroup))?;
+        end(&entry, &record, &cgroup, &pidfd);
         return Err(error);
     }
     drop(channel);
