@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
+use support::container::Container;
 use support::{Bundle, CAPABILITIES, Outcome, PROCRT, Running, has_capability, install, skipped};
 
 /// The line of /proc/PID/status that begins with `name`.
@@ -218,15 +219,17 @@ fn descriptors_above_the_standard_streams_are_closed_but_for_those_to_be_kept() 
 }
 
 #[test]
-fn more_descriptors_to_be_kept_than_there_are_keep_none_of_procrts_own() {
-    let text = with_descriptors(&Bundle::running(&["/bin/ls", "-l", "/proc/self/fd"]), &["--preserve-fds", "7"]);
-    // 0 to 2 are the standard streams, and above 9 is what the test's own caller may have left open.
-    let kept = text.lines().filter_map(|line| line.split_once(" -> ")).filter(|(entry, _)| {
-        let number = entry.rsplit(' ').next().unwrap();
-        ("3"..="9").contains(&number) && number.len() == 1
-    });
-    let names: Vec<&str> = kept.map(|(_, target)| target.rsplit('/').next().unwrap()).collect();
-    assert_eq!(names, ["fd3", "fd4", "fd5", "fd6"], "{text}");
+fn more_descriptors_to_be_kept_than_there_are_are_refused() {
+    let bundle = Bundle::sleeping();
+    let container = Container::sleeping();
+    for count in ["1000", "4294967295"] {
+        let exec = container.exec_with(&["--preserve-fds", count], &["true"]).not_done();
+        for sentence in [bundle.run_with(&["--preserve-fds", count]).refused(), exec] {
+            let number = sentence.strip_prefix(&format!("--preserve-fds {count}: descriptor "));
+            let number = number.and_then(|rest| rest.strip_suffix(" is not open"));
+            assert!((3..1003).contains(&number.unwrap().parse::<u32>().unwrap()), "{sentence}");
+        }
+    }
 }
 
 #[test]

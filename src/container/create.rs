@@ -22,7 +22,7 @@ use crate::init::{self, Channel, Gate, Handles, Message};
 use crate::namespaces::{self, Namespace};
 use crate::rootfs::Sources;
 use crate::sys::child::{ChildrenKept, Ending, Which, wait};
-use crate::sys::process::pidfd_send_signal;
+use crate::sys::process::{first_not_passed, pidfd_send_signal};
 use crate::terminal;
 use crate::terminal::signals::Signals;
 
@@ -91,6 +91,7 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
         return Err(Error::config("process: is missing"));
     }
     check_console(&plan, options, &start)?;
+    check_preserved(options.preserve_fds)?;
     let joined = namespaces::Handles::open(&plan.init.namespaces)?;
     let console = options.console_socket.as_deref().map(terminal::console::connect).transpose()?;
     let pidfd_socket = options.pidfd_socket.as_deref().map(terminal::console::connect).transpose()?;
@@ -141,6 +142,17 @@ fn check_console(plan: &Plan, options: &CreateOptions, start: &Start) -> Result<
             Err(Error::config("--console-socket: a container in the foreground has procrt's own terminal (--detach)"))
         }
         _ => Ok(()),
+    }
+}
+
+/// What is to be passed on must have been passed: in its place the container would get what procrt has opened.
+///
+/// # Errors
+/// Names the first that is missing.
+pub(super) fn check_preserved(count: u32) -> Result<()> {
+    match first_not_passed(count) {
+        None => Ok(()),
+        Some(number) => Err(Error::config(format!("--preserve-fds {count}: descriptor {number} is not open"))),
     }
 }
 

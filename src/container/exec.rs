@@ -8,7 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
 
 use super::Status;
-use super::create::{early_end, write_pid_file};
+use super::create::{check_preserved, early_end, write_pid_file};
 use super::exec_plan::{self, ExecOptions};
 use super::record::{ProcessId, Record};
 use super::store::Store;
@@ -54,6 +54,7 @@ pub fn exec(store: &Store, options: &ExecOptions) -> Result<i32> {
     let plan = exec_plan::plan(options, record.joining.clone(), &mut faults)?;
     let cgroups = cgroup::inside(&record.cgroups, &options.cgroups, &mut faults);
     faults.into_result()?;
+    check_preserved(options.preserve_fds)?;
     let console = options.console_socket.as_deref().map(console::connect).transpose()?;
     let pidfd_socket = options.pidfd_socket.as_deref().map(console::connect).transpose()?;
     // Signals that come from here on are the process's, or are kept until it has ended.

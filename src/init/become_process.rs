@@ -2,6 +2,7 @@
 //! root becomes one of its users and then the program.
 
 use std::convert::Infallible;
+use std::os::fd::RawFd;
 
 use nix::sys::prctl;
 
@@ -15,20 +16,26 @@ use crate::terminal::signals::Signals;
 const CAP_SYS_ADMIN: u64 = 1 << 21;
 
 /// Enters the working directory, becomes the user and finds the program: after this the process is the container's, but
-/// for its program and its filter. A plan without a program has none.
+/// for its program and its filter. A plan without a program has none. Of its descriptors those of `kept` stay open until
+/// execve: through any other one, `/proc/self/fd/N/..` as the name of a program or of its interpreter could lead out of the
+/// container, since the kernel looks programs up before it closes anything.
 ///
 /// # Errors
 /// Whichever step failed.
-pub(super) fn prepare(plan: &ProcessPlan, filtered: bool, preserve_fds: u32) -> Result<Option<Command>> {
+pub(super) fn prepare(
+    plan: &ProcessPlan,
+    filtered: bool,
+    preserve_fds: u32,
+    kept: &mut [RawFd],
+) -> Result<Option<Command>> {
+    sys::process::close_all_but(3 + preserve_fds, kept).context(|| "close what the container must not have")?;
     let entered = if plan.is_missing() { Ok(()) } else { process::enter_cwd(plan) };
     process::become_user(plan, held_capabilities(plan, filtered))?;
     if entered.is_err() {
         // A directory that is closed to root, such as a user's on a network file system, is open to its user.
         process::enter_cwd(plan)?;
     }
-    let command = (!plan.is_missing()).then(|| Command::find(plan)).transpose()?;
-    sys::process::close_from_on_exec(3 + preserve_fds).context(|| "close descriptors at exec")?;
-    Ok(command)
+    (!plan.is_missing()).then(|| Command::find(plan)).transpose()
 }
 
 /// Becomes the program. `signals` are those that the caller holds back.

@@ -31,6 +31,14 @@ pub enum Opened {
 }
 
 impl Gate {
+    /// The descriptor that it needs, if any.
+    pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Fifo(handle) => Some(handle.as_fd()),
+            Self::Channel => None,
+        }
+    }
+
     /// Waits until the container is started.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! The container's side of `exec`: one sequence from the clone to execve, for a process that joins a container.
 
 use std::convert::Infallible;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::prctl;
@@ -10,7 +10,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{chroot, fchdir, setsid};
 use serde::{Deserialize, Serialize};
 
-use super::{Channel, Message, become_process};
+use super::{Channel, Message, become_process, close_all_but};
 use crate::cgroup::Entrance;
 use crate::error::{Context, Result};
 use crate::host::procfs;
@@ -64,6 +64,15 @@ pub struct JoinHandles {
     pub root: Option<OwnedFd>,
 }
 
+impl JoinHandles {
+    /// In the cloned child: closes what it has inherited beside these and the `preserved` ones from 3 on.
+    fn close_all_others(&self, preserved: u32) -> Result<()> {
+        let mut kept = vec![self.channel.as_fd().as_raw_fd(), self.first.as_raw_fd()];
+        kept.extend(self.entrance.tasks.iter().chain(&self.root).map(AsRawFd::as_raw_fd));
+        close_all_but(preserved, &mut kept)
+    }
+}
+
 /// Makes a process that joins a container, as a child of the caller, born in the cgroup v2 directory `cgroup` and in the
 /// container's PID namespace; `signals` are those that the caller holds back. Answers its pid and a pidfd.
 ///
@@ -96,8 +105,10 @@ fn run(plan: &JoinPlan, handles: &JoinHandles, signals: Option<&Signals>) -> ! {
 fn join(plan: &JoinPlan, handles: &JoinHandles, signals: Option<&Signals>) -> Result<Infallible> {
     let Container { namespaces, process, seccomp, keep_keyring } = &plan.container;
 
-    // 1. Processes of the container see this one from its birth: none may look into it.
+    // 1. Processes of the container see this one from its birth: none may look into it, and what it has inherited of its
+    //    maker's is nothing to be found in it.
     prctl::set_dumpable(false).context(|| "be out of the reach of other processes")?;
+    handles.close_all_others(plan.preserve_fds)?;
     let die_with_parent = || prctl::set_pdeathsig(Signal::SIGKILL).context(|| "be killed with the parent");
     die_with_parent()?;
 
@@ -137,7 +148,8 @@ fn join(plan: &JoinPlan, handles: &JoinHandles, signals: Option<&Signals>) -> Re
     }
 
     // 5. It becomes the container's, and the program.
-    let command = become_process::prepare(process, seccomp.is_some(), plan.preserve_fds)?;
+    let mut kept = [handles.channel.as_fd().as_raw_fd()];
+    let command = become_process::prepare(process, seccomp.is_some(), plan.preserve_fds, &mut kept)?;
     prctl::set_pdeathsig(None).context(|| "outlive the parent")?;
     handles.channel.send(&Message::Ready)?;
     become_process::begin(process, seccomp.as_ref().map(Filter::finished), command.as_ref(), signals)

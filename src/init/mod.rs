@@ -11,7 +11,7 @@ mod join;
 mod stage;
 
 use std::convert::Infallible;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 
 use nix::sched::{CloneFlags, unshare};
@@ -83,19 +83,44 @@ pub struct Handles {
     pub state: oci_spec::runtime::State,
 }
 
+impl Handles {
+    /// In the cloned child: closes what it has inherited beside these and the `preserved` ones from 3 on. Of the host's
+    /// side's own, one would keep the container's lock with whoever lives longest, and others are directories of the host's.
+    fn close_all_others(&self, preserved: u32) -> Result<()> {
+        let handles = self.joined.all().chain(self.sources.iter().flat_map(Sources::all)).chain(self.gate.as_fd());
+        let mut kept: Vec<RawFd> = handles.chain([self.channel.as_fd()]).map(as_raw).collect();
+        close_all_but(preserved, &mut kept)
+    }
+}
+
+fn as_raw(fd: BorrowedFd) -> RawFd {
+    fd.as_raw_fd()
+}
+
+fn close_all_but(preserved: u32, kept: &mut [RawFd]) -> Result<()> {
+    sys::process::close_all_but(3 + preserved, kept).context(|| "close what belongs to the host's side")?;
+    // The log's file was among it.
+    log::set_max_level(log::LevelFilter::Off);
+    Ok(())
+}
+
 /// Everything from the clone to execve; `signals` are those that the caller holds back. Returns never: a failure is told
 /// to the host's side, and the process ends.
 pub fn run(plan: &InitPlan, handles: Handles, signals: Option<&Signals>) -> ! {
+    let closed = handles.close_all_others(plan.preserve_fds);
     let Handles { channel, joined, sources, gate, state } = handles;
-    let prepared = match prepare(plan, &channel, &joined, sources, &state) {
+    let prepared = match closed.and_then(|()| prepare(plan, &channel, joined, sources, &gate, &state)) {
         Ok(prepared) => prepared,
         Err(error) => {
             let _ = channel.send(&Message::Failed(error));
             sys::process::exit_now(1)
         }
     };
-    let Ok(opened) = gate.wait(&channel, prepared.proc.as_fd()) else { sys::process::exit_now(1) };
-    let Err(error) = begin(plan, &prepared, signals, &state);
+    let Prepared { proc, command, pid } = prepared;
+    let Ok(opened) = gate.wait(&channel, proc.as_fd()) else { sys::process::exit_now(1) };
+    // Nothing of the host's is left: a hook and the program can come from the image.
+    drop((gate, proc));
+    let Err(error) = begin(plan, command.as_ref(), pid, signals, &state);
     opened.fail(&channel, &error);
     sys::process::exit_now(1)
 }
@@ -113,8 +138,9 @@ struct Prepared {
 fn prepare(
     plan: &InitPlan,
     channel: &Channel,
-    joined: &namespaces::Handles,
+    joined: namespaces::Handles,
     sources: Option<Sources>,
+    gate: &Gate,
     state: &oci_spec::runtime::State,
 ) -> Result<Prepared> {
     // 1. Nothing of a container that is not finished outlives its maker.
@@ -124,7 +150,8 @@ fn prepare(
 
     // 2. What it can do before its ids are mapped and its control groups are there, which the host's side sees to
     //    meanwhile: the namespaces that are joined, a session, the root's own mount.
-    namespaces::join(joined, |kind| !matches!(kind, Namespace::User | Namespace::Pid))?;
+    namespaces::join(&joined, |kind| !matches!(kind, Namespace::User | Namespace::Pid))?;
+    drop(joined);
     if plan.namespaces.makes(Namespace::Network) {
         namespaces::bring_up_loopback()?;
     }
@@ -192,7 +219,11 @@ fn prepare(
     if plan.terminal.is_none() {
         stdio::give_to(plan.process.uid)?;
     }
-    let command = become_process::prepare(&plan.process, plan.seccomp.is_some(), plan.preserve_fds)?;
+    // With the container's user and capabilities it would be open to whoever else has them and sees it.
+    prctl::set_dumpable(false).context(|| "be out of the reach of other processes")?;
+    drop(root);
+    let mut kept: Vec<_> = [channel.as_fd(), proc.as_fd()].into_iter().chain(gate.as_fd()).map(as_raw).collect();
+    let command = become_process::prepare(&plan.process, plan.seccomp.is_some(), plan.preserve_fds, &mut kept)?;
 
     // 8. From here on it lives on its own.
     prctl::set_pdeathsig(None).context(|| "outlive the parent")?;
@@ -203,20 +234,14 @@ fn prepare(
 /// Steps from the start gate to the program.
 fn begin(
     plan: &InitPlan,
-    prepared: &Prepared,
+    command: Option<&Command>,
+    pid: i32,
     signals: Option<&Signals>,
     state: &oci_spec::runtime::State,
 ) -> Result<Infallible> {
-    run_hooks(
-        "startContainer",
-        &plan.hooks.start_container,
-        plan,
-        state,
-        (prepared.pid, ContainerState::Created),
-        false,
-    )?;
+    run_hooks("startContainer", &plan.hooks.start_container, plan, state, (pid, ContainerState::Created), false)?;
     let filter = plan.seccomp.as_ref().map(SeccompPlan::finished);
-    become_process::begin(&plan.process, filter, prepared.command.as_ref(), signals)
+    become_process::begin(&plan.process, filter, command, signals)
 }
 
 fn run_hooks(

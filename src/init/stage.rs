@@ -44,7 +44,7 @@ pub fn clone_first_process(
     match clone(0, cgroup, false).context(what)? {
         Cloned::Child => {
             drop(ours);
-            let error = match intermediate(&handles, flags) {
+            let error = match intermediate(&handles, flags, plan.preserve_fds) {
                 Ok(None) => exit_now(0),
                 Ok(Some(Child)) => match handles.channel.wait_for_go() {
                     Ok(()) => run(plan, handles, signals),
@@ -82,7 +82,8 @@ pub fn clone_first_process(
 
 struct Child;
 
-fn intermediate(handles: &Handles, flags: u64) -> Result<Option<Child>> {
+fn intermediate(handles: &Handles, flags: u64, preserve_fds: u32) -> Result<Option<Child>> {
+    handles.close_all_others(preserve_fds)?;
     namespaces::join(&handles.joined, |kind| kind == Namespace::User)?;
     namespaces::become_root()?;
     match clone(flags, None, true).context(|| "make the container's first process (clone3)")? {

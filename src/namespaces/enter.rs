@@ -36,6 +36,11 @@ impl Handles {
         Ok(Self(handles))
     }
 
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.0.iter().map(|(_, fd)| fd.as_fd())
+    }
+
     /// The open namespace of `kind`, if one is joined.
     pub fn get(&self, kind: Namespace) -> Option<BorrowedFd<'_>> {
         self.0.iter().find(|(joined, _)| *joined == kind).map(|(_, fd)| fd.as_fd())

@@ -59,6 +59,11 @@ impl Sources {
         Ok(Self { root, binds })
     }
 
+    /// All that is open.
+    pub fn all(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        std::iter::once(&self.root).chain(self.binds.iter().flatten()).map(AsFd::as_fd)
+    }
+
     /// The root file system's tree, and what was opened of the bind mounts' sources, in the order of the mounts.
     pub fn into_parts(self) -> (OwnedFd, Vec<Option<OwnedFd>>) {
         (self.root, self.binds)

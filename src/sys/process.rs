@@ -78,15 +78,39 @@ pub fn pidfd_send_signal(pidfd: impl AsFd, signal: i32) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Marks every descriptor from `first` on to be closed by the next execve (Linux 5.11).
+/// Closes every descriptor from `first` on but those of `kept`, which it sorts (close_range(2), Linux 5.9).
+///
+/// It is for a process that was just cloned, or is about to execute: whatever owned one of the others here must not use
+/// or drop it any more.
 ///
 /// # Errors
 /// As close_range(2).
-pub fn close_from_on_exec(first: u32) -> Result<(), Errno> {
-    const CLOSE_RANGE_CLOEXEC: u32 = 4;
-    // SAFETY: only flags of descriptors change; none is closed.
-    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) })?;
+pub fn close_all_but(first: u32, kept: &mut [RawFd]) -> Result<(), Errno> {
+    kept.sort_unstable();
+    let mut from = first;
+    for number in kept.iter().map(|fd| *fd as u32) {
+        if number > from {
+            close_range(from, number - 1)?;
+        }
+        from = from.max(number + 1);
+    }
+    close_range(from, u32::MAX)
+}
+
+fn close_range(first: u32, last: u32) -> Result<(), Errno> {
+    // SAFETY: integers only; that nobody uses the descriptors any more is what the caller promises.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
     Ok(())
+}
+
+/// The first of the `count` descriptors from 3 on that was not passed to this program: it is not open, or the program has
+/// opened it itself (then it is close-on-exec).
+pub fn first_not_passed(count: u32) -> Option<u32> {
+    (3..3_u32.saturating_add(count)).find(|number| {
+        // SAFETY: integers only; a number that is no descriptor is an error.
+        let flags = unsafe { libc::fcntl(*number as RawFd, libc::F_GETFD) };
+        flags < 0 || flags & libc::FD_CLOEXEC != 0
+    })
 }
 
 /// Five capability sets as bit masks, bit N for capability number N of linux/capability.h.

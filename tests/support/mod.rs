@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 pub use call::{Outcome, Running};
-pub use image::{CAPABILITIES, install};
+pub use image::{CAPABILITIES, busybox, install};
 
 /// The program under test.
 pub const PROCRT: &str = env!("CARGO_BIN_EXE_procrt");

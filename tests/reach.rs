@@ -1,0 +1,92 @@
+//! What a container must not reach of the host, whatever its image and its other processes try.
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use support::Bundle;
+use support::container::Container;
+use support::{busybox, install};
+
+/// The kernel looks a program up, and what its `#!` line names, before it closes what is closed at execve: a directory of
+/// the host's that is open then leads to all of the host, and to its programs by `/proc/self/exe`.
+#[test]
+fn no_program_of_the_hosts_is_reached_through_a_descriptor() {
+    let hosts = tempfile::tempdir().unwrap();
+    let program = hosts.path().join("program");
+    install(&busybox(), &program);
+    let container = Container::sleeping();
+    for number in 3..16 {
+        // Above the host's root is the host's root: one path leads there from any of its directories.
+        let through = format!("/proc/self/fd/{number}{}{}", "/..".repeat(30), program.display());
+        let bundle = Bundle::running(&[&through, "echo", "reached"]);
+        let by_script = Bundle::running(&["/script"]);
+        by_script.program("script", &format!("#!{through} echo\n"));
+        container.program("script", &format!("#!{through} echo\n"));
+        let calls = [
+            bundle.run(),
+            by_script.run(),
+            container.exec(&[&through, "echo", "reached"]),
+            container.exec(&["/script"]),
+        ];
+        for outcome in calls {
+            assert_eq!(outcome.stdout, "", "{through}: {outcome:?}");
+            let there_is_none = outcome.stderr.contains("no such file") || outcome.stderr.contains("not a directory");
+            assert!(outcome.code() != 0 && there_is_none, "{through}: {outcome:?}");
+        }
+    }
+}
+
+/// However long it waits for `start`, beside processes of other containers that share its PID namespace.
+#[test]
+fn a_process_that_waits_to_be_started_has_nothing_open_that_leads_to_the_host() {
+    let bundle = Bundle::sleeping();
+    bundle.create().ok();
+    let pid = bundle.pid();
+    let open: Vec<String> = fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| !["0", "1", "2"].contains(&entry.file_name().to_str().unwrap()))
+        .map(|entry| fs::read_link(entry.path()).unwrap().display().to_string())
+        .collect();
+    let gate = bundle.store().join(bundle.id()).join("start").display().to_string();
+    // The host's procfs, detached from the host's mounts, is what the gate is opened through.
+    let harmless = |path: &String| *path == gate || path == "/" || path.starts_with("socket:");
+    assert!(open.iter().all(harmless), "{open:?}");
+    bundle.delete(&[]).ok();
+}
+
+#[test]
+fn a_process_that_waits_to_be_started_is_no_business_of_others_of_its_user() {
+    // All that a process of a user, also root, has in /proc is then the host's superuser's, and needs CAP_SYS_PTRACE.
+    for user in [0, 1000] {
+        let bundle = Bundle::sleeping().set("/process/user", serde_json::json!({"uid": user, "gid": user}));
+        bundle.create().ok();
+        let waiting = bundle.pid();
+        let other = Bundle::new(&format!(
+            "ls /proc/{waiting}/fd/3/; cat /proc/{waiting}/environ >/dev/null; ls /proc/{waiting}/root/"
+        ))
+        .without_namespace("pid")
+        .set("/process/user", serde_json::json!({"uid": user, "gid": user}));
+        let outcome = other.run();
+        assert_eq!(outcome.stdout, "", "{outcome:?}");
+        assert_eq!(outcome.stderr.matches("Permission denied").count(), 3, "{outcome:?}");
+        bundle.delete(&[]).ok();
+    }
+}
+
+/// The lock on a container is an open file's, and whoever inherits that holds it.
+#[test]
+fn a_created_containers_process_does_not_hold_its_lock() {
+    let bundle = Bundle::sleeping();
+    bundle.create().ok();
+    let locks = fs::read_to_string("/proc/locks").unwrap();
+    let inode = fs::metadata(bundle.store().join(bundle.id())).unwrap().ino().to_string();
+    assert!(!locks.lines().any(|line| line.contains(&format!(":{inode} "))), "{locks}");
+    let pid = bundle.pid();
+    let directory = bundle.store().join(bundle.id());
+    let held = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    assert!(!held.map(|fd| fs::read_link(fd.unwrap().path()).unwrap()).any(|path| path == directory));
+    bundle.delete(&[]).ok();
+}
