@@ -71,6 +71,17 @@ fn a_user_that_is_not_root_has_only_ambient_capabilities() {
 }
 
 #[test]
+fn capabilities_that_the_caller_has_for_its_programs_are_not_the_containers() {
+    let bundle = Bundle::running(STATUS).set("/process/capabilities/inheritable", json!(["CAP_KILL"]));
+    let run = bundle.making("run", &[]);
+    let mut setpriv = Command::new("setpriv");
+    setpriv.args(["--inh-caps", "+kill", "--ambient-caps", "+kill"]).arg(run.get_program()).args(run.get_args());
+    let status = Outcome::of(setpriv.current_dir("/").stdin(Stdio::null())).ok();
+    assert_eq!(status_line(&status, "CapInh"), format!("{:016x}", mask(&["CAP_KILL"])));
+    assert_eq!(status_line(&status, "CapAmb"), format!("{:016x}", 0));
+}
+
+#[test]
 fn capabilities_end_where_the_filter_is_installed_without_no_new_privs_too() {
     let filter = json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": []});
     for no_new_privileges in [false, true] {

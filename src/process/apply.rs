@@ -122,6 +122,10 @@ pub fn become_user(plan: &ProcessPlan, hold: u64) -> Result<()> {
     let now = process::capabilities().context(|| "read the capabilities")?;
     // What this machine cannot give is left out, as the specification has it; the caller has warned of it.
     let (wanted, have) = (plan.capabilities, now.permitted);
+    if now.inheritable != 0 {
+        // Of the caller's, what is inheritable here too would stay.
+        process::clear_ambient_set().context(|| "empty the ambient set of capabilities")?;
+    }
     for capability in 0..64 {
         if wanted.bounding & 1 << capability == 0 {
             match process::drop_from_bounding_set(capability) {
