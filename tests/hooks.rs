@@ -53,6 +53,21 @@ fn run_runs_all_of_them() {
 }
 
 #[test]
+fn hooks_on_the_hosts_side_have_the_callers_umask() {
+    let bundle = Bundle::running(&["/bin/true"]);
+    let path = bundle.path().to_str().unwrap().to_owned();
+    let hook = shell(&format!("umask >> {path}/log"));
+    let bundle = ["createRuntime", "createContainer", "poststop"]
+        .iter()
+        .fold(bundle, |bundle, kind| bundle.set(&format!("/hooks/{kind}"), json!([hook])));
+    let run = bundle.making("run", &[]);
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", "umask 037; exec \"$0\" \"$@\""]).arg(run.get_program()).args(run.get_args()).current_dir("/");
+    support::Outcome::of(&mut shell).ok();
+    assert_eq!(log_of(&bundle), "0037 0037 0037 ");
+}
+
+#[test]
 fn hooks_of_a_kind_run_in_their_order() {
     let bundle = Bundle::running(&["/bin/true"]);
     let path = bundle.path().to_str().unwrap().to_owned();

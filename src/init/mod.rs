@@ -183,7 +183,7 @@ fn prepare(
     }
 
     // 4. The root: its mounts, devices and terminal.
-    umask(Mode::empty());
+    let callers = umask(Mode::empty());
     root.mount_all(binds)?;
     root.make_devices()?;
     root.make_cwd()?;
@@ -195,6 +195,7 @@ fn prepare(
         channel.send(&Message::Terminal(master))?;
         pty.adopt()?;
     }
+    umask(callers);
 
     // 5. Hooks, in the host's namespaces and then in the container's.
     if plan.hooks.run_on_host_at_create() {
