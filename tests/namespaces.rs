@@ -303,6 +303,22 @@ fn kernel_parameters_of_the_host_are_refused() {
         assert_eq!(bundle.create().refused(), format!("linux.sysctl[{key:?}]: {expected}"));
         bundle.assert_nothing_left();
     }
+    for (kind, file, field, value) in [
+        ("network", "net", "linux.sysctl", json!({"linux": {"sysctl": {"net.ipv4.ip_forward": "1"}}})),
+        ("ipc", "ipc", "linux.sysctl", json!({"linux": {"sysctl": {"kernel.msgmax": "12345"}}})),
+        ("uts", "uts", "hostname", json!({"hostname": "mine"})),
+        ("uts", "uts", "domainname", json!({"domainname": "mine"})),
+    ] {
+        let path = format!("/proc/self/ns/{file}");
+        let bundle = Bundle::sleeping().namespace(kind, Some(&path));
+        let own = |bundle: Bundle| match field {
+            "linux.sysctl" => bundle.set("/linux/sysctl", value["linux"]["sysctl"].clone()),
+            field => bundle.set(&format!("/{field}"), value[field].clone()),
+        };
+        let error = own(bundle).create().refused();
+        let sentence = format!("\"{path}\" is procrt's own namespace, which {field} would change");
+        assert!(error.ends_with(&sentence), "{error}");
+    }
     let bundle = Bundle::sleeping().set("/linux/sysctl", json!({"net.ipv4.no_such_thing": "1"}));
     let error = bundle.create().refused();
     assert!(error.contains("net/ipv4/no_such_thing"), "{error}");

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl;
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fstat, stat};
 use nix::unistd::{Gid, Uid, setresgid, setresuid};
 
 use super::{IdMapping, Namespace, NamespacesPlan};
@@ -29,7 +29,15 @@ impl Handles {
             let at = || format!("linux.namespaces[{}].path: {:?}", join.index, join.path.display().to_string());
             let fd = open(&join.path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).context(at)?;
             match sys::process::namespace_kind(&fd) {
-                Ok(flag) if flag == join.kind.flag() => handles.push((join.kind, fd)),
+                Ok(flag) if flag == join.kind.flag() => {
+                    if let Some(field) = plan.changes(join.kind).filter(|_| is_own(join.kind, &fd)) {
+                        let at = at();
+                        return Err(Error::config(format!(
+                            "{at} is procrt's own namespace, which {field} would change"
+                        )));
+                    }
+                    handles.push((join.kind, fd));
+                }
                 Ok(_) => return Err(Error::config(format!("{} is not a {} namespace", at(), join.kind.name()))),
                 Err(_) => return Err(Error::config(format!("{} is not a namespace", at()))),
             }
@@ -46,6 +54,12 @@ impl Handles {
     pub fn get(&self, kind: Namespace) -> Option<BorrowedFd<'_>> {
         self.0.iter().find(|(joined, _)| *joined == kind).map(|(_, fd)| fd.as_fd())
     }
+}
+
+/// Whether `namespace` is the one of its kind that this process is in.
+fn is_own(kind: Namespace, namespace: &OwnedFd) -> bool {
+    let own = stat(format!("/proc/self/ns/{}", kind.file()).as_str());
+    matches!((own, fstat(namespace)), (Ok(own), Ok(it)) if (own.st_dev, own.st_ino) == (it.st_dev, it.st_ino))
 }
 
 /// Joins every open namespace but those that are not joined here: a PID namespace only takes children (the parent sees

@@ -57,6 +57,15 @@ impl Namespace {
         }) as u64
     }
 
+    /// The name in /proc/PID/ns.
+    fn file(self) -> &'static str {
+        match self {
+            Self::Mount => "mnt",
+            Self::Network => "net",
+            kind => kind.name(),
+        }
+    }
+
     /// The name in config.json.
     pub fn name(self) -> &'static str {
         NAMES.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
@@ -120,6 +129,15 @@ impl NamespacesPlan {
     /// Whether the container has a namespace of `kind` of its own, made or joined.
     pub fn has(&self, kind: Namespace) -> bool {
         self.makes(kind) || self.joins(kind)
+    }
+
+    /// The field of the configuration that changes what a namespace of `kind` holds for all in it, if one does.
+    fn changes(&self, kind: Namespace) -> Option<&'static str> {
+        if self.sysctl.iter().any(|(path, _)| sysctl::owner(path) == Some(kind)) {
+            return Some("linux.sysctl");
+        }
+        let names = [("hostname", &self.hostname), ("domainname", &self.domainname)];
+        names.into_iter().find(|(_, name)| kind == Namespace::Uts && name.is_some()).map(|(field, _)| field)
     }
 
     /// The flags for clone3.

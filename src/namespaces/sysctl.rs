@@ -8,7 +8,7 @@ use crate::error::{Context, Faults, Result};
 use crate::host::procfs;
 
 /// Parameters of the IPC namespace that are not below `fs/mqueue/` (ipc_namespaces(7), mq_overview(7)).
-const IPC: [&str; 9] = [
+const IPC: [&str; 11] = [
     "kernel/msgmax",
     "kernel/msgmnb",
     "kernel/msgmni",
@@ -18,8 +18,9 @@ const IPC: [&str; 9] = [
     "kernel/shmall",
     "kernel/shmmax",
     "kernel/shmmni",
+    "kernel/shm_next_id",
+    "kernel/shm_rmid_forced",
 ];
-const IPC_MORE: [&str; 2] = ["kernel/shm_rmid_forced", "kernel/shm_next_id"];
 
 /// The path below /proc/sys of a parameter in either spelling, `a.b.c` or `a/b/c`: whichever separator comes first
 /// separates, and the other one is part of a name (`net.ipv4.conf.eth0/1.forwarding`, sysctl.d(5)).
@@ -41,6 +42,21 @@ fn path_of(key: &str) -> String {
     }
 }
 
+/// The kind of namespace that the parameter at `path` belongs to, if to any.
+pub(super) fn owner(path: &str) -> Option<Namespace> {
+    if path.starts_with("net/") {
+        Some(Namespace::Network)
+    } else if path.starts_with("fs/mqueue/") || IPC.contains(&path) {
+        Some(Namespace::Ipc)
+    } else if path == "kernel/domainname" {
+        Some(Namespace::Uts)
+    } else if path.starts_with("user/max_") {
+        Some(Namespace::User)
+    } else {
+        None
+    }
+}
+
 pub(super) fn plan(
     parameters: BTreeMap<&String, &String>,
     namespaces: &NamespacesPlan,
@@ -57,18 +73,11 @@ pub(super) fn plan(
             faults.add(at, "is not the name of a kernel parameter");
             continue;
         }
-        let needs = if path.starts_with("net/") {
-            Namespace::Network
-        } else if path.starts_with("fs/mqueue/") || IPC.contains(&path.as_str()) || IPC_MORE.contains(&path.as_str()) {
-            Namespace::Ipc
-        } else if path == "kernel/domainname" {
-            Namespace::Uts
-        } else if path == "kernel/hostname" {
+        if path == "kernel/hostname" {
             faults.add(at, "is what the hostname field sets");
             continue;
-        } else if path.starts_with("user/") && path.starts_with("user/max_") {
-            Namespace::User
-        } else {
+        }
+        let Some(needs) = owner(&path) else {
             faults.add(at, "is not a parameter of a namespace: it would change the host");
             continue;
         };
