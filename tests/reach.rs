@@ -5,9 +5,8 @@ mod support;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use support::Bundle;
 use support::container::Container;
-use support::{busybox, install};
+use support::{Bundle, Outcome, busybox, install};
 
 /// The kernel looks a program up, and what its `#!` line names, before it closes what is closed at execve: a directory of
 /// the host's that is open then leads to all of the host, and to its programs by `/proc/self/exe`.
@@ -36,6 +35,18 @@ fn no_program_of_the_hosts_is_reached_through_a_descriptor() {
             assert!(outcome.code() != 0 && there_is_none, "{through}: {outcome:?}");
         }
     }
+}
+
+#[test]
+fn procrt_runs_from_a_copy_where_its_own_file_cannot_be_mounted() {
+    let bundle = Bundle::new("ls -l /proc/self/exe; echo ran");
+    let run = bundle.making("run", &[]);
+    // Its file is one of another mount namespace then; and of none, when it is a copy in memory itself.
+    let script = "exec 9<\"$0\"; exec unshare --mount sh -c 'exec /proc/self/fd/9 \"$@\"' sh \"$@\"";
+    let mut elsewhere = std::process::Command::new("sh");
+    elsewhere.args(["-c", script]).arg(run.get_program()).args(run.get_args()).current_dir("/");
+    let text = Outcome::of(&mut elsewhere).ok();
+    assert!(text.ends_with("\nran"), "{text}");
 }
 
 /// However long it waits for `start`, beside processes of other containers that share its PID namespace.

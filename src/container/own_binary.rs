@@ -38,11 +38,8 @@ pub fn seal() -> Result<()> {
         let _ = set_name(c"procrt");
         return Ok(());
     }
-    let copy = match read_only_mount() {
-        // Without CAP_SYS_ADMIN there are no mounts to be had.
-        Err(Errno::EPERM) => sealed_copy(own),
-        answer => answer.map_err(Into::into),
-    };
+    // Without CAP_SYS_ADMIN there are no mounts to be had, and none of a file of another mount namespace or of none.
+    let copy = read_only_mount().or_else(|_| sealed_copy(own));
     let args = StringTable::new(std::env::args_os().map(|arg| c_string(arg.as_bytes())).collect());
     let env = std::env::vars_os().map(|(name, value)| c_string(&[name.as_bytes(), b"=", value.as_bytes()].concat()));
     Err(exec(copy.context(what)?, &args, &StringTable::new(env.collect()))).context(what)
@@ -68,7 +65,14 @@ fn read_only_mount() -> std::result::Result<OwnedFd, Errno> {
 fn sealed_copy(own: OwnedFd) -> Result<OwnedFd> {
     let mut own = std::fs::File::from(own);
     own.rewind()?;
-    let mut copy = std::fs::File::from(memfd_create(c"procrt", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?);
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    // Since Linux 6.3 (memfd_create(2), vm.memfd_noexec) it has to be said that it is to be executed; before, it must not.
+    let executable = MFdFlags::from_bits_retain(libc::MFD_EXEC);
+    let copy = match memfd_create(c"procrt", flags | executable) {
+        Err(Errno::EINVAL) => memfd_create(c"procrt", flags),
+        answer => answer,
+    };
+    let mut copy = std::fs::File::from(copy?);
     std::io::copy(&mut own, &mut copy)?;
     copy.flush()?;
     let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
