@@ -159,24 +159,25 @@ fn plan_mount(index: usize, mount: &Mount, around: &Surroundings, faults: &mut F
     }
     let typ = mount.typ().as_deref().unwrap_or("");
     let source = mount.source().as_ref();
+    if options.copy_up && (typ != "tmpfs" || options.remount || options.bind.is_some()) {
+        faults.add(at("options"), "\"tmpcopyup\" is for a new tmpfs");
+    }
     let what = if options.remount {
+        for (key, _) in &options.data {
+            faults.unsupported(at("options"), format_args!("{key:?}: a remount changes attributes of the mount alone"));
+        }
         What::Remount
     } else if let Some(recursive) = options.bind.or((typ == "bind").then_some(true)) {
         let Some(source) = source.filter(|source| !source.as_os_str().is_empty()) else {
             faults.add(at("source"), "a bind mount needs a source");
             return None;
         };
-        for (key, value) in options.data.iter().filter(|(key, _)| !SUPERBLOCK_WORDS.contains(&key.as_str())) {
-            // As mount(2) says, the file system's parameters are ignored here: the file system is mounted already. A word
-            // without a value is more likely a flag that was misspelt, and would be missed.
-            if value.is_some() {
-                log::warn!("{}: {key:?} has no effect on a bind mount", at("options"));
-            } else {
-                faults.add(at("options"), format_args!("{key:?} is not an option of a bind mount"));
-            }
-        }
+        without_effect("a bind mount", &options, &at("options"), faults);
         What::Bind { source: around.bundle.join(source), recursive }
     } else {
+        if matches!(typ, "cgroup" | "cgroup2") {
+            without_effect("a mount of control groups", &options, &at("options"), faults);
+        }
         match typ {
             "" => {
                 faults.add(at("type"), "is empty, and the options have no bind or rbind");
@@ -192,17 +193,12 @@ fn plan_mount(index: usize, mount: &Mount, around: &Surroundings, faults: &mut F
                     return None;
                 }
             },
-            _ => {
-                if options.copy_up && typ != "tmpfs" {
-                    faults.add(at("options"), format_args!("\"tmpcopyup\" is for tmpfs, not {typ:?}"));
-                }
-                What::FileSystem {
-                    name: typ.to_owned(),
-                    source: source.map_or_else(|| typ.to_owned(), |source| source.display().to_string()),
-                    data: options.data,
-                    copy_up: options.copy_up,
-                }
-            }
+            _ => What::FileSystem {
+                name: typ.to_owned(),
+                source: source.map_or_else(|| typ.to_owned(), |source| source.display().to_string()),
+                data: options.data,
+                copy_up: options.copy_up,
+            },
         }
     };
     Some(MountPlan {
@@ -213,6 +209,17 @@ fn plan_mount(index: usize, mount: &Mount, around: &Surroundings, faults: &mut F
         recursive: options.recursive,
         propagation: options.propagation,
     })
+}
+
+/// As mount(2) says of a bind mount, the file system's parameters are ignored on `what`: the file system is mounted already. A
+/// word without a value is more likely a flag that was misspelt, and would be missed.
+fn without_effect(what: &str, options: &Options, at: &str, faults: &mut Faults) {
+    for (key, value) in options.data.iter().filter(|(key, _)| !SUPERBLOCK_WORDS.contains(&key.as_str())) {
+        match value {
+            Some(_) => log::warn!("{at}: {key:?} has no effect on {what}"),
+            None => faults.add(at, format_args!("{key:?} is not an option of {what}")),
+        }
+    }
 }
 
 /// Superblock parameters, which a bind mount cannot change and mount(8) ignores there.
@@ -336,6 +343,20 @@ mod tests {
         assert_eq!(plan.mounts[0].attributes.set, crate::sys::mount::attr::RDONLY);
         let (_, faults) = mount(r#"{"destination":"/x","source":"/y","options":["bind","r0"]}"#);
         assert_eq!(faults, r#"mounts[0].options: "r0" is not an option of a bind mount"#);
+    }
+
+    #[test]
+    fn options_that_would_do_nothing_are_faults() {
+        let remount = mount(r#"{"destination":"/x","options":["remount","ro","size=5"]}"#).1;
+        assert_eq!(remount, r#"mounts[0].options: "size": a remount changes attributes of the mount alone"#);
+        for (typ, options) in
+            [("none", r#""bind","tmpcopyup""#), ("", r#""remount","tmpcopyup""#), ("proc", r#""tmpcopyup""#)]
+        {
+            let text = format!(r#"{{"destination":"/x","source":"/y","type":"{typ}","options":[{options}]}}"#);
+            assert_eq!(mount(&text).1, r#"mounts[0].options: "tmpcopyup" is for a new tmpfs"#);
+        }
+        let cgroup = mount(r#"{"destination":"/x","type":"cgroup","options":["r0"]}"#).1;
+        assert_eq!(cgroup, r#"mounts[0].options: "r0" is not an option of a mount of control groups"#);
     }
 
     #[test]
