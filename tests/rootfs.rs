@@ -231,6 +231,20 @@ fn configured_devices_are_made_with_mode_and_owner() {
     assert_eq!(Bundle::new(script).set("/linux/devices", devices).run().ok(), expected);
 }
 
+/// In a user namespace devices are bound from the host's, whatever the host has at their paths.
+#[test]
+fn what_is_not_the_configured_device_is_not_bound_in_its_place() {
+    for (path, kind, minor) in [("/etc/passwd", "c", 3), ("/dev/zero", "c", 3), ("/dev/full", "b", 7)] {
+        let device = json!({"path": path, "type": kind, "major": 1, "minor": minor});
+        let bundle = Bundle::running(&["/bin/true"]).mapped(100_000).set("/linux/devices", json!([device]));
+        let error = bundle.run().refused();
+        assert!(error.starts_with(&format!("make the device {path:?}: the host has something else there")), "{error}");
+        bundle.assert_nothing_left();
+    }
+    let device = json!({"path": "/dev/null", "type": "c", "major": 1, "minor": 3});
+    Bundle::running(&["/bin/true"]).mapped(100_000).set("/linux/devices", json!([device])).run().ok();
+}
+
 #[test]
 fn a_dev_that_is_bound_is_left_as_it_is() {
     let bundle = Bundle::new("ls /dev").without_mount("/dev").without_mount("/dev/pts").without_mount("/dev/shm");

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, readlinkat};
-use nix::sys::stat::{Mode, SFlag, mknodat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, mknodat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
 
 use super::Device;
@@ -22,6 +22,18 @@ const LINKS: [(&str, &str); 4] = [
     ("stdout", "/proc/self/fd/1"),
     ("stderr", "/proc/self/fd/2"),
 ];
+
+impl Device {
+    fn number(&self) -> libc::dev_t {
+        libc::makedev(self.major as u32, self.minor as u32)
+    }
+
+    /// Whether that is the status of this very device.
+    fn is(&self, stat: &FileStat) -> bool {
+        let same_number = self.kind == libc::S_IFIFO || stat.st_rdev == self.number();
+        stat.st_mode & libc::S_IFMT == self.kind && same_number
+    }
+}
 
 impl Root<'_> {
     /// Makes the device nodes and the default links. The caller's umask must be 0.
@@ -62,14 +74,17 @@ impl Root<'_> {
     fn bind_device(&self, device: &Device) -> Result<()> {
         let path = c_string(device.path.as_os_str().as_encoded_bytes())?;
         let tree = open_tree(AT_FDCWD.as_raw_fd(), &path, OPEN_TREE_CLONE).context(|| "bind the host's")?;
+        if !device.is(&fstat(&tree)?) {
+            return Err(Error::config("the host has something else there to be bound, which a user namespace takes"));
+        }
         let place = self.inside().open_or_make(&device.path, Leaf::File)?;
         Ok(move_mount(tree, place)?)
     }
 }
 
 fn make_node(parent: BorrowedFd, name: &OsStr, device: &Device) -> Result<()> {
-    let number = libc::makedev(device.major as u32, device.minor as u32);
-    match mknodat(parent, name, SFlag::from_bits_retain(device.kind), Mode::from_bits_retain(device.mode), number) {
+    let kind = SFlag::from_bits_retain(device.kind);
+    match mknodat(parent, name, kind, Mode::from_bits_retain(device.mode), device.number()) {
         Ok(()) => {
             if (device.uid, device.gid) != (0, 0) {
                 let (uid, gid) = (Uid::from_raw(device.uid), Gid::from_raw(device.gid));
@@ -79,10 +94,11 @@ fn make_node(parent: BorrowedFd, name: &OsStr, device: &Device) -> Result<()> {
         }
         Err(Errno::EEXIST) => {
             // The image has it already: right if it is the same device, else a trap.
-            let stat = stat_at(parent, name)?;
-            let same =
-                stat.st_mode & libc::S_IFMT == device.kind && (device.kind == libc::S_IFIFO || stat.st_rdev == number);
-            if same { Ok(()) } else { Err(Error::config("the root has something else there")) }
+            if device.is(&stat_at(parent, name)?) {
+                Ok(())
+            } else {
+                Err(Error::config("the root has something else there"))
+            }
         }
         Err(errno) => Err(errno.into()),
     }
