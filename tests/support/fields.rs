@@ -72,12 +72,6 @@ impl Field {
         ends.map(|(end, _)| self.path[..end].to_owned()).collect()
     }
 
-    /// The place of one of those in a configuration in which the field was set.
-    pub fn place<'a>(&self, config: &'a mut Value, around: &str) -> &'a mut Value {
-        let outer = Field { path: around.to_owned(), about: Value::Null };
-        at(config, &outer.steps())
-    }
-
     /// How an error names the value that [`Field::set`] has set.
     pub fn rendered(&self) -> String {
         self.path.replace("[]", "[0]").replace("{}", &format!(".{FREE}"))
@@ -130,6 +124,12 @@ impl Field {
             _ => json!("x"),
         }
     }
+}
+
+/// The place of what a field is in ([`Field::around`]), in a configuration in which the field was set.
+pub fn place<'a>(config: &'a mut Value, around: &str) -> &'a mut Value {
+    let outer = Field { path: around.to_owned(), about: Value::Null };
+    at(config, &outer.steps())
 }
 
 /// The place that the steps lead to; what is missing on the way is made.
