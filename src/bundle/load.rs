@@ -11,7 +11,7 @@ use nix::sys::stat::Mode;
 use oci_spec::runtime::{Process, Spec};
 use serde_json::error::Category;
 
-use super::{CONFIG, faults, validate};
+use super::{CONFIG, faults, objects, validate};
 use crate::error::{Context, Error, Faults, Result};
 
 /// The largest `config.json`, in bytes: far above any that is written, and far below what reading would be felt.
@@ -67,8 +67,8 @@ pub fn read(dir: &Path, faults: &mut Faults) -> Result<Bundle> {
 pub fn read_process(path: &Path) -> Result<Process> {
     let here = open(".", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
     let text = read_file(&here, path).context(|| format!("read {path:?}"))?;
-    match serde_json::from_slice(&text) {
-        Ok(process) if text.trim_ascii_start().first() == Some(&b'{') => Ok(process),
+    match objects::from_slice(&text) {
+        Ok(process) => Ok(process),
         Err(error) if error.classify() != Category::Data => Err(Error::config(format!("{path:?} is no JSON: {error}"))),
         _ => {
             // What is wrong is found as in a configuration that is right but for this.
@@ -124,14 +124,7 @@ fn read_file(dir: &OwnedFd, path: &Path) -> Result<Vec<u8>> {
 }
 
 fn parse(text: &[u8]) -> Result<Spec> {
-    match serde_json::from_slice(text) {
-        Err(error) => faults::explain(text, &error),
-        // The parser would take a list for an object whose properties are in the order of the type's.
-        Ok(_) if text.trim_ascii_start().first() != Some(&b'{') => {
-            Err(Error::config(format!("{CONFIG}: a list is not an object")))
-        }
-        Ok(spec) => Ok(spec),
-    }
+    objects::from_slice(text).or_else(|error| faults::explain(text, &error))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 mod faults;
 mod id;
 mod load;
+mod objects;
 mod path;
 mod spec;
 mod validate;
