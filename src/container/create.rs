@@ -18,11 +18,11 @@ use crate::bundle::Bundle;
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Result};
 use crate::hooks;
-use crate::host::{clock, mounts, procfs};
+use crate::host::{clock, id_mapping, mounts, procfs};
 use crate::init::{self, Channel, Gate, Handles, Message};
 use crate::namespaces::{self, Namespace};
 use crate::process;
-use crate::rootfs::Sources;
+use crate::rootfs::{Sources, Unmapped};
 use crate::sys::child::{ChildrenKept, Ending, Which, wait};
 use crate::sys::process::{first_not_passed, pidfd_send_signal};
 use crate::terminal;
@@ -99,7 +99,9 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
     let pidfd_socket = options.pidfd_socket.as_deref().map(terminal::console::connect).transpose()?;
     // In a user namespace the container's root may not look at what the host's root may.
     let sources = plan.init.namespaces.has(Namespace::User) && plan.init.namespaces.has(Namespace::Mount);
-    let sources = sources.then(|| Sources::open_for_another(&plan.init.rootfs)).transpose()?;
+    let sources = Sources::open_on_host(&plan.init.rootfs, sources)?;
+    let joins = joined.get(Namespace::User);
+    let unmapped = sources.as_ref().map(|sources| sources.map_ids(&plan.init.rootfs, joins)).transpose()?;
 
     // 2. Take the id, and say what is about to be made.
     let mut record = record_of(&bundle, &plan, options);
@@ -108,7 +110,7 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
     }
     let entry = store.claim(&options.id)?;
     let mut unfinished = Unfinished { entry, record, cgroup: None, process: None };
-    let made = make(&mut unfinished, &plan, (joined, console, sources), start);
+    let made = make(&mut unfinished, &plan, (joined, console, sources, unmapped), start);
     let (channel, master, signals) = match made {
         Ok(made) => made,
         Err(error) => {
@@ -158,10 +160,11 @@ pub(super) fn check_preserved(count: u32) -> Result<()> {
     }
 }
 
-type Inputs = (namespaces::Handles, Option<OwnedFd>, Option<Sources>);
+type Inputs = (namespaces::Handles, Option<OwnedFd>, Option<Sources>, Option<Unmapped>);
 type Made = (Channel, Option<OwnedFd>, Option<Box<Signals>>);
 
-fn make(unfinished: &mut Unfinished, plan: &Plan, (joined, console, sources): Inputs, start: Start) -> Result<Made> {
+fn make(unfinished: &mut Unfinished, plan: &Plan, inputs: Inputs, start: Start) -> Result<Made> {
+    let (joined, console, sources, unmapped) = inputs;
     unfinished.entry.write(&unfinished.record)?;
 
     // 3. The control group that the first process is born in, with its limits.
@@ -185,6 +188,11 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, (joined, console, sources): In
     let proc = procfs::handle()?;
     if plan.init.namespaces.makes(Namespace::User) {
         namespaces::write_id_mappings(&plan.init.namespaces, pid, proc.as_fd())?;
+        if let Some(unmapped) = unmapped.filter(|unmapped| !unmapped.is_empty()) {
+            // It has these mounts too, and attaches none before it is told.
+            let namespace = id_mapping::namespace_of(pid, proc.as_fd())?;
+            unmapped.map(&plan.init.rootfs, namespace.as_fd())?;
+        }
     }
     if plan.init.waits {
         // A child that is gone already has left its reason on the channel.
