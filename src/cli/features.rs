@@ -120,7 +120,7 @@ pub fn document() -> Document {
             selinux: enabled(false),
             intel_rdt: enabled(false),
             memory_policy: enabled(false),
-            mount_extensions: MountExtensions { idmap: enabled(false) },
+            mount_extensions: MountExtensions { idmap: enabled(rootfs::options::maps_ids()) },
             net_devices: enabled(false),
         },
         annotations,

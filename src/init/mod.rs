@@ -160,11 +160,7 @@ fn prepare(
     }
     setsid().context(|| "begin a session")?;
     Root::set_propagation(&plan.rootfs)?;
-    let sources = match sources {
-        Some(sources) => sources,
-        None => Sources::open(&plan.rootfs)?,
-    };
-    let (tree, binds) = sources.into_parts();
+    let (tree, binds) = Sources::complete(sources, &plan.rootfs)?;
     let root = Root::attach(&plan.rootfs, tree)?;
 
     // 3. It is in its control groups and root of its user namespace before it makes anything; a cgroup namespace has its

@@ -239,6 +239,16 @@ impl Bundle {
         Outcome::of(&mut self.making("run", options))
     }
 
+    /// `run` in a mount namespace of the test's own, after `before` and with `after` to follow.
+    #[track_caller]
+    pub fn run_apart(&self, before: &str, after: &str) -> Outcome {
+        let run = self.making("run", &[]);
+        let script = format!("set -e; {before}; \"$@\"; {after}");
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c", &script, "sh"]).arg(run.get_program());
+        Outcome::of(command.args(run.get_args()))
+    }
+
     #[track_caller]
     pub fn create(&self) -> Outcome {
         self.create_with(&[])
