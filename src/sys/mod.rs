@@ -5,6 +5,7 @@
 
 pub mod bpf;
 pub mod child;
+pub mod memory;
 pub mod mount;
 pub mod process;
 pub mod seccomp;
