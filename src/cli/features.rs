@@ -132,7 +132,7 @@ pub fn document() -> Document {
                 flags: memory_policy::FLAGS.iter().map(ToString::to_string).collect(),
             },
             mount_extensions: MountExtensions { idmap: enabled(false) },
-            net_devices: enabled(false),
+            net_devices: enabled(true),
         },
         annotations,
     }

@@ -63,7 +63,7 @@ pub struct InitPlan {
     pub keep_keyring: bool,
     /// How many descriptors from 3 on it gets.
     pub preserve_fds: u32,
-    /// It waits for its ids to be mapped, or for control groups that it was not born in.
+    /// It waits for its ids to be mapped, for its network devices, or for control groups that it was not born in.
     #[serde(skip)]
     pub waits: bool,
 }
