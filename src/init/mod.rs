@@ -66,7 +66,7 @@ pub struct InitPlan {
     /// What it is told of a service manager.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub activation: Option<Activation>,
-    /// It waits for its ids to be mapped, or for control groups that it was not born in.
+    /// It waits for its ids to be mapped, for its network devices, or for control groups that it was not born in.
     #[serde(skip)]
     pub waits: bool,
 }
