@@ -224,16 +224,3 @@ fn limits_hold_from_the_first_instruction() {
     assert_eq!(value(&default_path(&bundle), "pids.max", ("pids", "pids.max")), "7");
     bundle.delete(&[]).ok();
 }
-
-#[test]
-fn resources_that_are_not_supported_are_refused_and_not_ignored() {
-    for (pointer, limit) in [
-        ("/linux/resources/blockIO/weight", json!(100)),
-        ("/linux/resources/rdma", json!({"mlx5_1": {"hcaHandles": 3}})),
-        ("/linux/resources/unified", json!({"memory.high": "1"})),
-    ] {
-        let error = Bundle::sleeping().set(pointer, limit).create().refused();
-        let path = pointer.trim_start_matches('/').replace('/', ".");
-        assert!(error.starts_with(&path), "{error}");
-    }
-}

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::{CgroupPlan, control, v1, v2};
+use super::{CgroupPlan, Undo, UpdatePlan, control, update, v1, v2};
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::cgroups::{ContainerCgroup, ContainerCgroups, Version};
 use crate::sys::process::{pidfd_open, pidfd_send_signal};
@@ -90,6 +90,14 @@ impl Cgroup {
             self.cgroups.0.push(group.cgroup.clone());
         }
         Ok(())
+    }
+
+    /// Changes the container's resources: all that `plan` says, or nothing. Answers how to put back what was there.
+    ///
+    /// # Errors
+    /// What the kernel refuses, or that more is in use than a limit that is to be checked; then everything is as it was.
+    pub fn update(&self, plan: &UpdatePlan) -> Result<Undo> {
+        update::apply(&self.cgroups, plan)
     }
 
     /// Removes every directory that was made for this container, those above its cgroups too, unless something is in them

@@ -1,7 +1,7 @@
 //! cgroup2 (Documentation/admin-guide/cgroup-v2.rst), by its files and nothing else.
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -13,34 +13,57 @@ use nix::sys::uio::pread;
 
 use super::{GroupPlan, control};
 use crate::error::{Context, Error, Kind, Result};
-use crate::sys::bpf;
+use crate::sys::bpf::{self, Instruction};
 
 /// Makes one container's cgroup, and answers its directory's descriptor. What is made goes to `made`, also on failure.
 ///
 /// Controllers are handed down the tree only when a file is found missing: all but the first container find them there.
 pub(super) fn create(plan: &GroupPlan, made: &mut Vec<PathBuf>) -> Result<OwnedFd> {
     let dir = plan.cgroup.dir();
-    if control::make(&plan.cgroup, made, |_| Ok(()))? {
+    let existed = control::make(&plan.cgroup, made, |_| Ok(()))?;
+    if existed {
         control::refuse_used(&dir, plan)?;
         if is_frozen(&dir)? {
             return Err(Error::new(Kind::State, format!("control group {dir:?} is frozen")));
         }
     }
     let fd = open_dir(&dir).context(|| format!("open control group {dir:?}"))?;
+    control::write_all(Some(fd.as_fd()), &dir, &plan.writes, hand_down_once(plan))?;
+    if existed {
+        set_device_program(fd.as_fd(), &dir, plan.device_program.as_deref())?;
+    } else if let Some(program) = &plan.device_program {
+        let program = bpf::load_device_program(program).context(|| "load the device program")?;
+        bpf::attach_device_program(fd.as_fd(), program.as_fd(), None)
+            .context(|| format!("attach the device program to {dir:?}"))?;
+    }
+    Ok(fd)
+}
+
+/// Has the plan's controllers handed down the first time that a file is missing; answers whether it did.
+pub(super) fn hand_down_once(plan: &GroupPlan) -> impl FnMut() -> Result<bool> {
     let mut handed_down = plan.controllers.is_empty();
-    control::write_all(Some(fd.as_fd()), &dir, &plan.writes, || {
+    move || {
         if handed_down {
             return Ok(false);
         }
         handed_down = true;
         hand_down(plan).map(|()| true)
-    })?;
-    if let Some(program) = &plan.device_program {
+    }
+}
+
+/// Puts a device program, or none, in the place of procrt's own that is there, in one instant. Others' stay.
+pub(super) fn set_device_program(fd: BorrowedFd, dir: &Path, program: Option<&[Instruction]>) -> Result<()> {
+    let own = bpf::own_device_programs(fd).context(|| format!("look for the device program of {dir:?}"))?;
+    let mut own = own.iter().map(AsFd::as_fd);
+    if let Some(program) = program {
         let program = bpf::load_device_program(program).context(|| "load the device program")?;
-        bpf::attach_device_program(fd.as_fd(), program.as_fd())
+        bpf::attach_device_program(fd, program.as_fd(), own.next())
             .context(|| format!("attach the device program to {dir:?}"))?;
     }
-    Ok(fd)
+    for old in own {
+        bpf::detach_device_program(fd, old).context(|| format!("take a device program from {dir:?}"))?;
+    }
+    Ok(())
 }
 
 /// A cgroup's directory, as `clone3` and bpf(2) take it.

@@ -11,6 +11,7 @@ pub mod plan;
 mod record;
 mod start;
 mod store;
+mod update;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ pub use kill::kill;
 pub use pause::{pause, processes, resume};
 pub use start::{run, start};
 pub use store::Store;
+pub use update::update;
 
 use crate::error::{Error, Kind, Result};
 
