@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::fcntl::{AT_FDCWD, OFlag, open, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, mkdir, unlinkat};
 
@@ -69,6 +69,30 @@ pub(super) fn ancestors(cgroup: &ContainerCgroup) -> impl Iterator<Item = PathBu
         dir.push(name);
         dir.clone()
     }))
+}
+
+/// Takes a directory for one container, as long as the descriptor that it answers is open: of two that come to the same
+/// place at once, each would find it empty. `check` says whether it may be taken at all.
+pub(super) fn take(dir: &Path, made: &mut Vec<PathBuf>, check: impl FnOnce() -> Result<()>) -> Result<OwnedFd> {
+    let directory = fs::File::from(open_dir(dir).context(|| format!("open control group {dir:?}"))?);
+    let taken = directory.try_lock();
+    // Who is in it says more than who is about to be.
+    let checked = check();
+    match taken {
+        Ok(()) => checked.map(|()| directory.into()),
+        Err(fs::TryLockError::Error(error)) => Err(error).context(|| format!("lock control group {dir:?}")),
+        Err(fs::TryLockError::WouldBlock) => {
+            // Whoever has it does not care who has made the directory.
+            made.retain(|made| made != dir);
+            checked?;
+            Err(Error::new(Kind::State, format!("control group {dir:?} is being taken by another container")))
+        }
+    }
+}
+
+/// A cgroup's directory, as `clone3` and bpf(2) take it.
+pub(super) fn open_dir(dir: &Path) -> nix::Result<OwnedFd> {
+    open(dir, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
 }
 
 fn make_dir(dir: &Path) -> nix::Result<()> {

@@ -35,7 +35,8 @@ struct Guard {
 
 impl Guard {
     fn new(name: &str, resources: &str) -> Result<Self> {
-        Cgroup::create(&plan_of(name, resources)).map(|cgroup| Self { cgroup })
+        // Others may come to the same place, as when the maker has ended.
+        Cgroup::create(&plan_of(name, resources)).map(|cgroup| Self { cgroup: Cgroup::open(cgroup.cgroups()) })
     }
 
     fn dirs(&self) -> Vec<PathBuf> {

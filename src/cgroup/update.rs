@@ -258,7 +258,7 @@ fn set_devices(cgroups: &ContainerCgroups, old: &DevicePolicy, new: &DevicePolic
         return Err(Error::new(Kind::Unsupported, "no control group hierarchy of this machine can hold devices back"));
     };
     let dir = cgroup.dir();
-    let fd = v2::open_dir(&dir).context(|| format!("open control group {dir:?}"))?;
+    let fd = control::open_dir(&dir).context(|| format!("open control group {dir:?}"))?;
     let program = (!new.allows_all()).then(|| device_program::build(new));
     v2::set_device_program(fd.as_fd(), &dir, program.as_deref())
 }

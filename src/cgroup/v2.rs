@@ -6,9 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::stat::Mode;
 use nix::sys::uio::pread;
 
 use super::{GroupPlan, control};
@@ -21,13 +19,16 @@ use crate::sys::bpf::{self, Instruction};
 pub(super) fn create(plan: &GroupPlan, made: &mut Vec<PathBuf>) -> Result<OwnedFd> {
     let dir = plan.cgroup.dir();
     let existed = control::make(&plan.cgroup, made, |_| Ok(()))?;
-    if existed {
+    let fd = control::take(&dir, made, || {
+        if !existed {
+            return Ok(());
+        }
         control::refuse_used(&dir, plan)?;
         if is_frozen(&dir)? {
             return Err(Error::new(Kind::State, format!("control group {dir:?} is frozen")));
         }
-    }
-    let fd = open_dir(&dir).context(|| format!("open control group {dir:?}"))?;
+        refuse_threaded(&dir)
+    })?;
     control::write_all(Some(fd.as_fd()), &dir, &plan.writes, hand_down_once(plan))?;
     if existed {
         set_device_program(fd.as_fd(), &dir, plan.device_program.as_deref())?;
@@ -37,6 +38,32 @@ pub(super) fn create(plan: &GroupPlan, made: &mut Vec<PathBuf>) -> Result<OwnedF
             .context(|| format!("attach the device program to {dir:?}"))?;
     }
     Ok(fd)
+}
+
+/// Checks that a directory that was there can have processes with memory of their own.
+fn refuse_threaded(dir: &Path) -> Result<()> {
+    let path = dir.join("cgroup.type");
+    let text = std::fs::read_to_string(&path).context(|| format!("read {path:?}"))?;
+    match text.trim() {
+        // What threads divide among themselves below it is no matter of the container's.
+        "domain" | "domain threaded" => Ok(()),
+        kind => {
+            Err(Error::new(Kind::State, format!("control group {dir:?} is {kind}: it takes threads and no processes")))
+        }
+    }
+}
+
+/// Says why no process can be born in `dir`, where the kernel's number for it says little.
+pub(super) fn explain_birth(error: Error, dir: &Path) -> Error {
+    match error.errno().map(Errno::from_raw) {
+        Some(Errno::EBUSY) => error.context(format!(
+            "control group {dir:?} hands controllers down to others inside it, and so may have no processes of its own"
+        )),
+        Some(Errno::EOPNOTSUPP) => {
+            error.context(format!("control group {dir:?}, or one above it, is threaded, and takes no processes"))
+        }
+        _ => error,
+    }
 }
 
 /// Has the plan's controllers handed down the first time that a file is missing; answers whether it did.
@@ -64,11 +91,6 @@ pub(super) fn set_device_program(fd: BorrowedFd, dir: &Path, program: Option<&[I
         bpf::detach_device_program(fd, old).context(|| format!("take a device program from {dir:?}"))?;
     }
     Ok(())
-}
-
-/// A cgroup's directory, as `clone3` and bpf(2) take it.
-pub(super) fn open_dir(dir: &Path) -> nix::Result<OwnedFd> {
-    open(dir, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
 }
 
 /// Enables a plan's controllers in every ancestor, from the root down.

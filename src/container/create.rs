@@ -176,7 +176,8 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, (joined, console, sources): In
     let state = unfinished.record.oci_state();
     let handles = Handles { channel: theirs, joined, sources, gate, state: state.clone() };
     let (pid, pidfd, channel) =
-        init::clone_first_process(&plan.init, handles, signals.as_deref(), ours, cgroup.birth_fd()?)?;
+        init::clone_first_process(&plan.init, handles, signals.as_deref(), ours, cgroup.birth_fd()?)
+            .map_err(|error| cgroup.explain_birth(error))?;
     unfinished.process = Some((pid, pidfd));
 
     // 5. What only the host's side can do for it: the control groups of other hierarchies, and its ids, what
@@ -290,6 +291,7 @@ fn record_of(bundle: &Bundle, plan: &Plan, options: &CreateOptions) -> Record {
             keep_keyring: plan.init.keep_keyring,
         },
         mounts_on_host: None,
+        own_pids: plan.init.namespaces.makes(Namespace::Pid),
         nothing_to_start: plan.init.process.is_missing(),
         poststart: plan.init.hooks.poststart.clone(),
         poststop: plan.init.hooks.poststop.clone(),

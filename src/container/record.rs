@@ -49,6 +49,9 @@ pub struct Record {
     /// The configuration has no process: there is nothing to start.
     #[serde(default)]
     pub nothing_to_start: bool,
+    /// Its PID namespace was made for it, and ends with its first process.
+    #[serde(default)]
+    pub own_pids: bool,
     /// Hooks for after the start.
     pub poststart: Vec<Hook>,
     /// Hooks for after the end.

@@ -147,6 +147,28 @@ impl Entry {
         Ok(self)
     }
 
+    /// The other containers of the same root.
+    ///
+    /// # Errors
+    /// If the root cannot be read.
+    pub fn others(&self) -> Result<Vec<Self>> {
+        let what = || "read the directory of containers";
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut root = nix::dir::Dir::openat(&self.root, ".", flags, Mode::empty()).context(what)?;
+        let mut others = Vec::new();
+        for found in root.iter() {
+            let found = found.context(what)?;
+            let name = found.file_name().to_string_lossy();
+            if name.starts_with('.') || name == self.id.as_str() {
+                continue;
+            }
+            // What is gone by now, or is no directory, is no container.
+            let root = self.root.try_clone().context(what)?;
+            others.extend(Self::open(root, &name).ok());
+        }
+        Ok(others)
+    }
+
     /// Lets others change the container.
     pub fn unlock(&mut self) {
         self.lock = None;
@@ -337,6 +359,7 @@ mod tests {
             resources: None,
             joining: crate::init::Container::default(),
             mounts_on_host: None,
+            own_pids: false,
             nothing_to_start: false,
             poststart: Vec::new(),
             poststop: Vec::new(),
