@@ -230,7 +230,7 @@ fn pointers(value: &Value, at: &str, all: &mut Vec<String>) {
     }
 }
 
-fn apply(config: &mut Value, place: &Index, change: &Change) {
+fn apply(config: &mut Value, place: Index, change: &Change) {
     let mut places = Vec::new();
     pointers(config, "", &mut places);
     let pointer = place.get(&places);

@@ -200,7 +200,8 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, inputs: Inputs, start: Start) 
     let state = unfinished.record.oci_state();
     let handles = Handles { channel: theirs, joined, sources, gate, state: state.clone() };
     let (pid, pidfd, channel) =
-        init::clone_first_process(&plan.init, handles, signals.as_deref(), ours, cgroup.birth_fd()?)?;
+        init::clone_first_process(&plan.init, handles, signals.as_deref(), ours, cgroup.birth_fd()?)
+            .map_err(|error| cgroup.explain_birth(error))?;
     unfinished.process = Some((pid, pidfd));
 
     // 5. What only the host's side can do for it: the control groups of other hierarchies, its ids, its network
@@ -314,6 +315,7 @@ fn record_of(bundle: &Bundle, plan: &Plan, options: &CreateOptions) -> Record {
         annotations,
         process: None,
         cgroups: plan.cgroup.cgroups(),
+        resources: bundle.spec.linux().as_ref().and_then(|linux| linux.resources().clone()),
         joining: init::Container {
             namespaces: plan.init.namespaces.own(),
             process: plan.init.process.clone(),
@@ -321,6 +323,7 @@ fn record_of(bundle: &Bundle, plan: &Plan, options: &CreateOptions) -> Record {
             keep_keyring: plan.init.keep_keyring,
         },
         mounts_on_host: None,
+        own_pids: plan.init.namespaces.makes(Namespace::Pid),
         nothing_to_start: plan.init.process.is_missing(),
         poststart: plan.init.hooks.poststart.clone(),
         poststop: plan.init.hooks.poststop.clone(),

@@ -46,7 +46,7 @@ pub fn start(store: &Store, id: &str, manager: Option<Manager>) -> Result<()> {
         // The specification wants an error without saying how it is to be told, and callers who made such a container
         // expect it to have ended then, not `start` to fail.
         log::error!("start {id:?}: process: is missing, so the container ends without having run anything");
-        end_processes(Some(&record))?;
+        end_processes(&entry, Some(&record))?;
         return entry.remove_gate();
     }
     let listener = manager.map(|_| Listener::bind(&entry)).transpose()?.flatten();
