@@ -95,6 +95,9 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
     check_console(&plan, options, &start)?;
     check_preserved(options.preserve_fds)?;
     let joined = namespaces::Handles::open(&plan.init.namespaces)?;
+    if let Some(listener) = plan.init.seccomp.as_ref().and_then(|filter| filter.listener.as_ref()) {
+        listener.check()?;
+    }
     let console = options.console_socket.as_deref().map(terminal::console::connect).transpose()?;
     let pidfd_socket = options.pidfd_socket.as_deref().map(terminal::console::connect).transpose()?;
     // In a user namespace the container's root may not look at what the host's root may.
@@ -168,13 +171,16 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, (joined, console, sources): In
     let cgroup = unfinished.cgroup.insert(Cgroup::begin(&plan.cgroup)?);
 
     // 4. The first process, born in its namespaces and in its cgroup.
-    let (gate, signals) = match start {
-        Start::Later => (Gate::Fifo(unfinished.entry.make_gate()?), None),
-        Start::Now(signals) => (Gate::Channel, signals),
+    let (gate, meeting, signals) = match start {
+        Start::Later => {
+            let meeting = unfinished.record.notifies().then(|| unfinished.entry.make_meeting()).transpose()?;
+            (Gate::Fifo(unfinished.entry.make_gate()?), meeting, None)
+        }
+        Start::Now(signals) => (Gate::Channel, None, signals),
     };
     let (ours, theirs) = Channel::pair()?;
     let state = unfinished.record.oci_state();
-    let handles = Handles { channel: theirs, joined, sources, gate, state: state.clone() };
+    let handles = Handles { channel: theirs, joined, sources, gate, meeting, state: state.clone() };
     let (pid, pidfd, channel) =
         init::clone_first_process(&plan.init, handles, signals.as_deref(), ours, cgroup.birth_fd()?)?;
     unfinished.process = Some((pid, pidfd));

@@ -6,22 +6,25 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag, open, openat, renameat};
+use nix::sys::socket::{Backlog, SockType, UnixAddr, bind, listen};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, mkfifoat, unlinkat};
 
 use super::record::{ProcessId, Record};
 use crate::error::{Context, Error, Kind, Result};
+use crate::sys;
 
 const RECORD: &str = "state.json";
 const GATE: &str = "start";
 /// The start gate's name from when it is about to be opened.
 const OPENED: &str = "started";
+const MEETING: &str = "meeting";
 
 /// Where the containers of one runtime root are kept (`--root`).
 #[derive(Debug, Clone)]
@@ -250,6 +253,43 @@ impl Entry {
         unlinkat(&self.directory, GATE, UnlinkatFlags::NoRemoveDir).context(|| "remove the start gate")
     }
 
+    /// Makes the socket at which a container that has something to hand over when it is started meets who starts it, and
+    /// gives its listening end.
+    ///
+    /// # Errors
+    /// As socket(2) and bind(2).
+    pub fn make_meeting(&self) -> Result<OwnedFd> {
+        let make = || {
+            let socket = sys::socket::unix(SockType::SeqPacket)?;
+            bind(socket.as_raw_fd(), &self.meeting()?)?;
+            listen(&socket, Backlog::new(1)?)?;
+            Ok::<_, Errno>(socket)
+        };
+        make().context(|| "make the socket beside the start gate")
+    }
+
+    /// Meets the container there, before it looks for anybody; nothing if it is gone.
+    ///
+    /// # Errors
+    /// As connect(2).
+    pub fn meet(&self) -> Result<Option<OwnedFd>> {
+        let meet = || {
+            let socket = sys::socket::unix(SockType::SeqPacket)?;
+            nix::sys::socket::connect(socket.as_raw_fd(), &self.meeting()?)?;
+            Ok::<_, Errno>(socket)
+        };
+        match meet() {
+            Ok(socket) => Ok(Some(socket)),
+            Err(Errno::ECONNREFUSED | Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(errno).context(|| "connect to the socket beside the start gate"),
+        }
+    }
+
+    /// Its address: through the directory's descriptor, as the path may be longer than an address can be.
+    fn meeting(&self) -> nix::Result<UnixAddr> {
+        UnixAddr::new(format!("/proc/self/fd/{}/{MEETING}", self.directory.as_raw_fd()).as_str())
+    }
+
     /// Removes the directory and all that procrt keeps in it.
     ///
     /// # Errors
@@ -264,6 +304,10 @@ impl Entry {
         }
         match unlinkat(&self.root, self.id.as_str(), UnlinkatFlags::RemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            // Few containers have that.
+            Err(Errno::ENOTEMPTY) => unlinkat(&self.directory, MEETING, UnlinkatFlags::NoRemoveDir)
+                .and_then(|()| unlinkat(&self.root, self.id.as_str(), UnlinkatFlags::RemoveDir))
+                .context(what),
             Err(errno) => Err(errno).context(what),
         }
     }
@@ -333,6 +377,20 @@ mod tests {
         assert_eq!(std::fs::read_dir(root.path().join("x")).unwrap().count(), 0);
         std::fs::write(root.path().join("x").join(OPENED), "").unwrap();
         entry.remove().unwrap();
+    }
+
+    #[test]
+    fn a_container_is_met_if_it_is_there_and_its_socket_is_removed_with_it() {
+        let root = tempfile::tempdir().unwrap();
+        let entry = Store::new(root.path()).claim("x").unwrap();
+        assert!(entry.meet().unwrap().is_none());
+        let socket = entry.make_meeting().unwrap();
+        assert!(entry.meet().unwrap().is_some());
+        drop(socket);
+        assert!(entry.meet().unwrap().is_none());
+        entry.make_gate().unwrap();
+        entry.remove().unwrap();
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
     }
 
     #[test]
