@@ -2,7 +2,17 @@
 
 fail() {
     echo "$*"
+    if [[ -n $DIFFERENCE ]]; then
+        echo "$RUNTIME is different: $DIFFERENCE"
+        exit 78
+    fi
     exit 1
+}
+
+# differs RUNTIME WHY: this one, or one whose name begins so, is known not to pass the case. If it does, all the better.
+DIFFERENCE=''
+differs() {
+    [[ $RUNTIME != "$1"* ]] || DIFFERENCE=$2
 }
 
 # The case needs something that this kernel or engine does not have: the reason becomes the last line.

@@ -14,6 +14,7 @@ case_terminal_devices() {
 }
 
 case_terminal_exit_status() {
+    differs crun 'its words for a program that is not there are not those that Docker looks for'
     terminal 0 -- docker run --rm -it "$IMAGE" true
     terminal 42 -- docker run --rm -it "$IMAGE" sh -c 'exit 42'
     terminal 127 -- docker run --rm -it "$IMAGE" no-such-program
