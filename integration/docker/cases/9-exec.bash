@@ -40,26 +40,26 @@ case_exec_stdin() {
 case_exec_terminal() {
     differs crun 'version 1.8 leaves the terminal to root'
     served
-    exits 5 python3 "$HERE/terminal.py" expect:'# ' send:'echo $((6*7))\r' expect:'\n42\r' send:'tty\r' expect:'/dev/pts/' send:'exit 5\r' \
+    terminal 5 expect:'# ' send:'echo $((6*7))\r' expect:'\n42\r' send:'tty\r' expect:'/dev/pts/' send:'exit 5\r' \
         -- docker exec -it served sh
-    exits 0 python3 "$HERE/terminal.py" size:33x111 expect:'# ' send:'sleep 0.5; stty size\r' expect:'33 111' send:'exit 0\r' \
+    terminal 0 size:33x111 expect:'# ' send:'sleep 0.5; stty size\r' expect:'33 111' send:'exit 0\r' \
         -- docker exec -it served sh
-    exits 0 python3 "$HERE/terminal.py" -- docker exec -it -u guest served sh -c 'echo by its name >"$(tty)"'
+    terminal 0 -- docker exec -it -u guest served sh -c 'echo by its name >"$(tty)"'
     has "what the user writes" "$OUT" '^by its name'
 }
 
 case_exec_terminal_exit_status() {
     served
-    exits 0 python3 "$HERE/terminal.py" -- docker exec -it served true
-    exits 137 python3 "$HERE/terminal.py" -- docker exec -it served sh -c 'kill -9 $$'
-    exits '@(126|127)' python3 "$HERE/terminal.py" -- docker exec -it served no-such-program
-    exits 130 python3 "$HERE/terminal.py" expect:'# ' send:'echo go; sleep 100\r' expect:'\ngo' send:'\x03' expect:'# ' send:'exit\r' \
+    terminal 0 -- docker exec -it served true
+    terminal 137 -- docker exec -it served sh -c 'kill -9 $$'
+    terminal '@(126|127)' -- docker exec -it served no-such-program
+    terminal 130 expect:'# ' send:'echo go; sleep 100\r' expect:'\ngo' send:'\x03' expect:'# ' send:'exit\r' \
         -- docker exec -it served sh
 }
 
 case_exec_terminal_resize() {
     served
-    exits 0 python3 "$HERE/terminal.py" size:33x111 expect:'# ' send:'stty size\r' expect:'33 111' \
+    terminal 0 size:33x111 expect:'# ' send:'stty size\r' expect:'33 111' \
         size:40x120 send:'sleep 0.5; stty size\r' expect:'40 120' send:'exit 0\r' \
         -- docker exec -it served sh
 }
@@ -67,7 +67,7 @@ case_exec_terminal_resize() {
 case_exec_terminal_detach() {
     served
     # Docker's client says by its status that it detached, or not: that depends on its version.
-    exits '@(0|1)' python3 "$HERE/terminal.py" expect:'# ' send:'echo >/here; echo a$((40+2))b; while test -e /here; do sleep 0.1; done; echo >/gone\r' expect:'a42b' send:'\x10\x11' \
+    terminal '@(0|1)' expect:'# ' send:'echo >/here; echo a$((40+2))b; while test -e /here; do sleep 0.1; done; echo >/gone\r' expect:'a42b' send:'\x10\x11' \
         -- docker exec -it served sh
     exits 0 docker exec served rm /here
     eventually docker exec served test -e /gone
@@ -75,7 +75,7 @@ case_exec_terminal_detach() {
 
 case_exec_terminal_much_output() {
     served
-    exits 0 python3 "$HERE/terminal.py" -- docker exec -it served sh -c 'seq 1 20000; echo the end'
+    terminal 0 -- docker exec -it served sh -c 'seq 1 20000; echo the end'
     has "the end" "$OUT" '^the end'
     same "lines" "$(grep -c '^[0-9]' <<<"$OUT")" 20000
 }
@@ -84,7 +84,7 @@ case_exec_beside_a_terminal() {
     docker run -d -it --name served "$IMAGE" sh >/dev/null
     exits 0 docker exec served sh -c 'tty; test ! -t 0 && ls /dev/pts'
     same "no terminal, and the container's own" "$(tr '\n' ' ' <<<"$OUT")" 'not a tty 0 ptmx '
-    exits 0 python3 "$HERE/terminal.py" -- docker exec -it served tty
+    terminal 0 -- docker exec -it served tty
     has "the next one" "$OUT" '^/dev/pts/1'
 }
 
