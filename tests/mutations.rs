@@ -344,6 +344,8 @@ fn settle(config: &mut Value, bundle: &Bundle) {
     if let Some(filter) = config.pointer_mut("/linux/seccomp") {
         filter["defaultAction"] = json!("SCMP_ACT_ALLOW");
     }
+    // There is no such device here.
+    config["linux"].as_object_mut().unwrap().remove("netDevices");
     for mount in config["mounts"].as_array_mut().into_iter().flatten() {
         if mount["source"].as_str().is_some_and(|source| source.starts_with('/') && !Path::new(source).exists()) {
             mount["source"] = json!(bundle.inside("etc/passwd"));
