@@ -97,14 +97,20 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
         return Err(Error::config("process: is missing"));
     }
     check_console(&plan, options, &start)?;
-    check_preserved(options.preserve_fds)?;
+    let sockets = options.activation.as_ref().map_or(0, |activation| activation.sockets);
+    check_preserved(sockets, options.preserve_fds)?;
     let joined = namespaces::Handles::open(&plan.init.namespaces)?;
     let devices = NetDevices::find(&plan.init.namespaces, joined.get(Namespace::Network))?;
     let console = options.console_socket.as_deref().map(terminal::console::connect).transpose()?;
     let pidfd_socket = options.pidfd_socket.as_deref().map(terminal::console::connect).transpose()?;
     // In a user namespace the container's root may not look at what the host's root may.
     let sources = plan.init.namespaces.has(Namespace::User) && plan.init.namespaces.has(Namespace::Mount);
-    let sources = sources.then(|| Sources::open_for_another(&plan.init.rootfs)).transpose()?;
+    let sources = match sources {
+        // One of them is yet to be made.
+        true if options.notify_directory.is_some() => Binds::Later,
+        true => Binds::Open(Sources::open_for_another(&plan.init.rootfs)?),
+        false => Binds::Inside,
+    };
 
     // 2. Take the id, and say what is about to be made.
     let mut record = record_of(&bundle, &plan, options);
@@ -156,18 +162,39 @@ fn check_console(plan: &Plan, options: &CreateOptions, start: &Start) -> Result<
 ///
 /// # Errors
 /// Names the first that is missing.
-pub(super) fn check_preserved(count: u32) -> Result<()> {
-    match first_not_passed(count) {
+pub(super) fn check_preserved(sockets: u32, count: u32) -> Result<()> {
+    match first_not_passed(sockets.saturating_add(count)) {
         None => Ok(()),
+        Some(number) if number - 3 < sockets => {
+            Err(Error::config(format!("LISTEN_FDS={sockets}: descriptor {number} is not open")))
+        }
         Some(number) => Err(Error::config(format!("--preserve-fds {count}: descriptor {number} is not open"))),
     }
 }
 
-type Inputs = (namespaces::Handles, Option<OwnedFd>, Option<Sources>);
+/// Who opens the sources of bind mounts, and when.
+enum Binds {
+    /// The host's side has.
+    Open(Sources),
+    /// The host's side, with the container's directory.
+    Later,
+    /// The container's.
+    Inside,
+}
+
+type Inputs = (namespaces::Handles, Option<OwnedFd>, Binds);
 type Made = (Channel, Option<OwnedFd>, Option<Box<Signals>>);
 
 fn make(unfinished: &mut Unfinished, plan: &Plan, (joined, console, sources): Inputs, start: Start) -> Result<Made> {
     unfinished.entry.write(&unfinished.record)?;
+    if plan.init.activation.as_ref().is_some_and(|activation| activation.notify_socket.is_some()) {
+        unfinished.entry.make_notify_directory()?;
+    }
+    let sources = match sources {
+        Binds::Open(sources) => Some(sources),
+        Binds::Later => Some(Sources::open_for_another(&plan.init.rootfs)?),
+        Binds::Inside => None,
+    };
 
     // 3. The control group that the first process is born in, with its limits.
     let cgroup = unfinished.cgroup.insert(Cgroup::begin(&plan.cgroup)?);

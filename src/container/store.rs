@@ -22,6 +22,8 @@ const RECORD: &str = "state.json";
 const GATE: &str = "start";
 /// The start gate's name from when it is about to be opened.
 const OPENED: &str = "started";
+/// The directory of the socket for word of readiness.
+const NOTIFY: &str = "notify";
 
 /// Where the containers of one runtime root are kept (`--root`).
 #[derive(Debug, Clone)]
@@ -38,6 +40,12 @@ impl Store {
     /// The directory that holds one directory per container.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Where the container `id` has the directory of the socket for word of readiness, if it has one; absolute.
+    pub fn notify_directory(&self, id: &str) -> PathBuf {
+        let path = self.root.join(id).join(NOTIFY);
+        std::path::absolute(&path).unwrap_or(path)
     }
 
     /// Takes `id`: makes its directory, and locks it.
@@ -250,6 +258,40 @@ impl Entry {
         unlinkat(&self.directory, GATE, UnlinkatFlags::NoRemoveDir).context(|| "remove the start gate")
     }
 
+    /// Makes the directory of the socket for word of readiness, which the container sees.
+    ///
+    /// # Errors
+    /// As mkdir(2).
+    pub fn make_notify_directory(&self) -> Result<()> {
+        let mode = Mode::from_bits_retain(0o755);
+        mkdirat(&self.directory, NOTIFY, mode)
+            .and_then(|()| fchmodat(&self.directory, NOTIFY, mode, FchmodatFlags::FollowSymlink))
+            .context(|| "make the directory for word of readiness (NOTIFY_SOCKET)")
+    }
+
+    /// That directory, if the container has one.
+    ///
+    /// # Errors
+    /// As open(2).
+    pub fn notify_directory(&self) -> Result<Option<OwnedFd>> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        match openat(&self.directory, NOTIFY, flags, Mode::empty()) {
+            Ok(directory) => Ok(Some(directory)),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn remove_notify_directory(&self) -> Result<()> {
+        let Some(directory) = self.notify_directory()? else {
+            return Ok(());
+        };
+        match unlinkat(&directory, super::readiness::SOCKET, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(unlinkat(&self.directory, NOTIFY, UnlinkatFlags::RemoveDir)?),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     /// Removes the directory and all that procrt keeps in it.
     ///
     /// # Errors
@@ -262,7 +304,13 @@ impl Entry {
                 Err(errno) => return Err(errno).context(what),
             }
         }
-        match unlinkat(&self.root, self.id.as_str(), UnlinkatFlags::RemoveDir) {
+        let remove = || unlinkat(&self.root, self.id.as_str(), UnlinkatFlags::RemoveDir);
+        let removed = match remove() {
+            // Few containers have any more than that.
+            Err(Errno::ENOTEMPTY) => self.remove_notify_directory().context(what).map(|()| remove())?,
+            removed => removed,
+        };
+        match removed {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
             Err(errno) => Err(errno).context(what),
         }

@@ -26,7 +26,7 @@ use crate::error::{Context, Result};
 use crate::hooks::{self, HooksPlan};
 use crate::host::procfs;
 use crate::namespaces::{self, Namespace, NamespacesPlan};
-use crate::process::{self, Command, ProcessPlan};
+use crate::process::{self, Activation, Command, ProcessPlan};
 use crate::rootfs::{Root, RootfsPlan, Sources};
 use crate::seccomp::SeccompPlan;
 use crate::sys;
@@ -63,6 +63,9 @@ pub struct InitPlan {
     pub keep_keyring: bool,
     /// How many descriptors from 3 on it gets.
     pub preserve_fds: u32,
+    /// What it is told of a service manager.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activation: Option<Activation>,
     /// It waits for its ids to be mapped, for its network devices, or for control groups that it was not born in.
     #[serde(skip)]
     pub waits: bool,
@@ -224,7 +227,9 @@ fn prepare(
     prctl::set_dumpable(false).context(|| "be out of the reach of other processes")?;
     drop(root);
     let mut kept: Vec<_> = [channel.as_fd(), proc.as_fd()].into_iter().chain(gate.as_fd()).map(as_raw).collect();
-    let command = become_process::prepare(&plan.process, plan.seccomp.is_some(), plan.preserve_fds, &mut kept)?;
+    let told = plan.activation.as_ref().map(|activation| activation.told(&plan.process, std::process::id()));
+    let process = told.as_ref().unwrap_or(&plan.process);
+    let command = become_process::prepare(process, plan.seccomp.is_some(), plan.preserve_fds, &mut kept)?;
 
     // 8. From here on it lives on its own.
     prctl::set_pdeathsig(None).context(|| "outlive the parent")?;

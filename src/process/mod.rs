@@ -1,5 +1,6 @@
 //! The container's process: who it is, what it may, what it runs and where.
 
+mod activation;
 mod affinity;
 mod apply;
 mod command;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::sys::process::SchedulerAttributes;
 
+pub use activation::Activation;
 pub use apply::{
     become_user, drop_to_final_capabilities, enter_cwd, new_session_keyring, set_affinity, set_limits, set_oom_score,
     with_affinity,
