@@ -22,6 +22,7 @@ use crate::host::{clock, mounts, procfs};
 use crate::init::{self, Channel, Gate, Handles, Message};
 use crate::namespaces::{self, Namespace, NetDevices};
 use crate::process;
+use crate::resctrl::Resctrl;
 use crate::rootfs::Sources;
 use crate::sys::child::{ChildrenKept, Ending, Which, wait};
 use crate::sys::process::{first_not_passed, pidfd_send_signal};
@@ -57,6 +58,7 @@ struct Unfinished {
     entry: Entry,
     record: Record,
     cgroup: Option<Cgroup>,
+    resctrl: Option<Resctrl>,
     devices: Option<NetDevices>,
     process: Option<(i32, OwnedFd)>,
 }
@@ -72,6 +74,7 @@ impl Unfinished {
             let _ = pidfd_send_signal(pidfd, libc::SIGKILL);
             let _ = wait(Which::Pid(*pid), true);
         }
+        self.record.resctrl = self.resctrl.take().map(Resctrl::made);
         let cgroup = self.cgroup.as_ref();
         let gone = super::delete::destroy(&self.entry, &self.record, cgroup);
         if let Err(error) = gone {
@@ -100,6 +103,7 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
     let sockets = options.activation.as_ref().map_or(0, |activation| activation.sockets);
     check_preserved(sockets, options.preserve_fds)?;
     let joined = namespaces::Handles::open(&plan.init.namespaces)?;
+    let resctrl = plan.resctrl.as_ref().map(Resctrl::find).transpose()?;
     let devices = NetDevices::find(&plan.init.namespaces, joined.get(Namespace::Network))?;
     let console = options.console_socket.as_deref().map(terminal::console::connect).transpose()?;
     let pidfd_socket = options.pidfd_socket.as_deref().map(terminal::console::connect).transpose()?;
@@ -117,8 +121,9 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
     if !plan.init.namespaces.has(Namespace::Mount) {
         record.mounts_on_host = Some(mounts::count_at(&record.rootfs)?);
     }
+    record.resctrl = resctrl.as_ref().map(Resctrl::planned);
     let entry = store.claim(&options.id)?;
-    let mut unfinished = Unfinished { entry, record, cgroup: None, devices, process: None };
+    let mut unfinished = Unfinished { entry, record, cgroup: None, resctrl, devices, process: None };
     let made = make(&mut unfinished, &plan, (joined, console, sources), start);
     let (channel, master, signals) = match made {
         Ok(made) => made,
@@ -198,6 +203,9 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, (joined, console, sources): In
 
     // 3. The control group that the first process is born in, with its limits.
     let cgroup = unfinished.cgroup.insert(Cgroup::begin(&plan.cgroup)?);
+    if let Some(resctrl) = &mut unfinished.resctrl {
+        resctrl.make()?;
+    }
 
     // 4. The first process, born in its namespaces and in its cgroup.
     let (gate, signals) = match start {
@@ -223,7 +231,11 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, (joined, console, sources): In
     }
     if plan.init.waits {
         // A child that is gone already has left its reason on the channel.
-        let _ = channel.send(&Message::Enter(cgroup.entrance()?));
+        let mut entrance = cgroup.entrance()?;
+        if let Some(resctrl) = &unfinished.resctrl {
+            entrance.tasks.extend(resctrl.open_tasks()?);
+        }
+        let _ = channel.send(&Message::Enter(entrance));
     }
     process::set_oom_score(&plan.init.process, proc.as_fd(), &pid.to_string())?;
     // Whoever has its pid later must not take another process for it.
@@ -317,6 +329,7 @@ fn record_of(bundle: &Bundle, plan: &Plan, options: &CreateOptions) -> Record {
         annotations,
         process: None,
         cgroups: plan.cgroup.cgroups(),
+        resctrl: None,
         joining: init::Container {
             namespaces: plan.init.namespaces.own(),
             process: plan.init.process.clone(),

@@ -96,7 +96,7 @@ pub(super) fn end_processes(record: Option<&Record>) -> Result<()> {
 }
 
 /// Takes away all of a container whose first process has ended, or is about to: the other processes of its control
-/// groups, the groups, its mounts if they are the host's, its directory; then runs the hooks for after its end. `cgroup`
+/// groups, the groups, those of resctrl, its mounts if they are the host's, its directory; then runs the hooks for after its end. `cgroup`
 /// is nothing where the container came to have none: what is at its path then is somebody else's.
 ///
 /// # Errors
@@ -108,6 +108,9 @@ pub(super) fn destroy(entry: &Entry, record: &Record, cgroup: Option<&Cgroup>) -
             cgroup.kill(libc::SIGKILL)?;
         }
         cgroup.remove()?;
+    }
+    if let Some(groups) = &record.resctrl {
+        groups.remove()?;
     }
     if let Some(before) = record.mounts_on_host {
         unmount_root(record, before)?;

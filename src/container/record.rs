@@ -15,6 +15,7 @@ use crate::hooks::Hook;
 use crate::host::cgroups::ContainerCgroups;
 use crate::host::procfs;
 use crate::init;
+use crate::resctrl;
 use crate::sys::process::pidfd_open;
 
 /// The record of a container.
@@ -38,6 +39,9 @@ pub struct Record {
     pub process: Option<ProcessId>,
     /// Its control groups.
     pub cgroups: ContainerCgroups,
+    /// Its groups of resctrl.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resctrl: Option<resctrl::Groups>,
     /// What processes that join it are told.
     pub joining: init::Container,
     /// Its mounts are the host's, with no mount namespace to take them away: how many were on its root before.

@@ -356,6 +356,7 @@ mod tests {
             annotations: std::collections::BTreeMap::new(),
             process: None,
             cgroups: crate::host::cgroups::ContainerCgroups(Vec::new()),
+            resctrl: None,
             joining: crate::init::Container::default(),
             mounts_on_host: None,
             nothing_to_start: false,
