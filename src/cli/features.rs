@@ -76,10 +76,18 @@ struct Linux {
     seccomp: Seccomp,
     apparmor: Enabled,
     selinux: Enabled,
-    intel_rdt: Enabled,
+    intel_rdt: IntelRdt,
     memory_policy: MemoryPolicy,
     mount_extensions: MountExtensions,
     net_devices: Enabled,
+}
+
+/// The `linux.intelRdt` object.
+#[derive(Debug, Serialize)]
+struct IntelRdt {
+    enabled: bool,
+    schemata: bool,
+    monitoring: bool,
 }
 
 /// The `linux.memoryPolicy` object.
@@ -126,7 +134,7 @@ pub fn document() -> Document {
             apparmor: enabled(true),
             // The process's label is applied, that of the mounts is not.
             selinux: enabled(false),
-            intel_rdt: enabled(false),
+            intel_rdt: IntelRdt { enabled: true, schemata: true, monitoring: true },
             memory_policy: MemoryPolicy {
                 modes: memory_policy::MODES.iter().map(ToString::to_string).collect(),
                 flags: memory_policy::FLAGS.iter().map(ToString::to_string).collect(),

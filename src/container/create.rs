@@ -23,6 +23,7 @@ use crate::host::{clock, id_mapping, mounts, procfs};
 use crate::init::{self, Channel, Gate, Handles, Message};
 use crate::namespaces::{self, Namespace, NetDevices};
 use crate::process;
+use crate::resctrl::Resctrl;
 use crate::rootfs::{Sources, Unmapped};
 use crate::sys::child::{ChildrenKept, Ending, Which, wait};
 use crate::sys::process::{first_not_passed, pidfd_send_signal};
@@ -58,6 +59,7 @@ struct Unfinished {
     entry: Entry,
     record: Record,
     cgroup: Option<Cgroup>,
+    resctrl: Option<Resctrl>,
     devices: Option<NetDevices>,
     process: Option<(i32, OwnedFd)>,
 }
@@ -73,6 +75,7 @@ impl Unfinished {
             let _ = pidfd_send_signal(pidfd, libc::SIGKILL);
             let _ = wait(Which::Pid(*pid), true);
         }
+        self.record.resctrl = self.resctrl.take().map(Resctrl::made);
         let cgroup = self.cgroup.as_ref();
         let gone = super::delete::destroy(&self.entry, &self.record, cgroup);
         if let Err(error) = gone {
@@ -101,6 +104,7 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
     let sockets = options.activation.as_ref().map_or(0, |activation| activation.sockets);
     check_preserved(sockets, options.preserve_fds)?;
     let joined = namespaces::Handles::open(&plan.init.namespaces)?;
+    let resctrl = plan.resctrl.as_ref().map(Resctrl::find).transpose()?;
     let devices = NetDevices::find(&plan.init.namespaces, joined.get(Namespace::Network))?;
     if let Some(listener) = plan.init.seccomp.as_ref().and_then(|filter| filter.listener.as_ref()) {
         listener.check()?;
@@ -115,8 +119,9 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
     if !plan.init.namespaces.has(Namespace::Mount) {
         record.mounts_on_host = Some(mounts::count_at(&record.rootfs)?);
     }
+    record.resctrl = resctrl.as_ref().map(Resctrl::planned);
     let entry = store.claim(&options.id)?;
-    let mut unfinished = Unfinished { entry, record, cgroup: None, devices, process: None };
+    let mut unfinished = Unfinished { entry, record, cgroup: None, resctrl, devices, process: None };
     let made = make(&mut unfinished, &plan, (joined, console, sources), start);
     let (channel, master, signals) = match made {
         Ok(made) => made,
@@ -194,6 +199,9 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, inputs: Inputs, start: Start) 
 
     // 3. The control group that the first process is born in, with its limits.
     let cgroup = unfinished.cgroup.insert(Cgroup::begin(&plan.cgroup)?);
+    if let Some(resctrl) = &mut unfinished.resctrl {
+        resctrl.make()?;
+    }
 
     // 4. The first process, born in its namespaces and in its cgroup.
     let (gate, meeting, signals) = match start {
@@ -228,7 +236,11 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, inputs: Inputs, start: Start) 
     }
     if plan.init.waits {
         // A child that is gone already has left its reason on the channel.
-        let _ = channel.send(&Message::Enter(cgroup.entrance()?));
+        let mut entrance = cgroup.entrance()?;
+        if let Some(resctrl) = &unfinished.resctrl {
+            entrance.tasks.extend(resctrl.open_tasks()?);
+        }
+        let _ = channel.send(&Message::Enter(entrance));
     }
     process::set_oom_score(&plan.init.process, proc.as_fd(), &pid.to_string())?;
     // Whoever has its pid later must not take another process for it.
@@ -323,6 +335,7 @@ fn record_of(bundle: &Bundle, plan: &Plan, options: &CreateOptions) -> Record {
         process: None,
         cgroups: plan.cgroup.cgroups(),
         resources: bundle.spec.linux().as_ref().and_then(|linux| linux.resources().clone()),
+        resctrl: None,
         joining: init::Container {
             namespaces: plan.init.namespaces.own(),
             process: plan.init.process.clone(),

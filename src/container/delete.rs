@@ -101,7 +101,7 @@ pub(super) fn end_processes(entry: &Entry, record: Option<&Record>) -> Result<()
 }
 
 /// Takes away all of a container whose first process has ended, or is about to: the other processes of its control
-/// groups, the groups, its mounts if they are the host's, its directory; then runs the hooks for after its end. `cgroup`
+/// groups, the groups, those of resctrl, its mounts if they are the host's, its directory; then runs the hooks for after its end. `cgroup`
 /// is nothing where the container came to have none: what is at its path then is somebody else's.
 ///
 /// # Errors
@@ -109,6 +109,9 @@ pub(super) fn end_processes(entry: &Entry, record: Option<&Record>) -> Result<()
 pub(super) fn destroy(entry: &Entry, record: &Record, cgroup: Option<&Cgroup>) -> Result<()> {
     if let Some(cgroup) = cgroup {
         remove_groups(entry, record, cgroup)?;
+    }
+    if let Some(groups) = &record.resctrl {
+        groups.remove()?;
     }
     if let Some(before) = record.mounts_on_host {
         unmount_root(record, before)?;

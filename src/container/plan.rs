@@ -14,6 +14,7 @@ use crate::host::cgroups::{Hierarchies, Layout, Version};
 use crate::init::InitPlan;
 use crate::namespaces::{self, IdMapping, Namespace, NamespacesPlan};
 use crate::process::{self, Activation, ProcessPlan};
+use crate::resctrl::{self, ResctrlPlan};
 use crate::rootfs::{self, Surroundings};
 use crate::seccomp;
 use crate::terminal;
@@ -23,6 +24,9 @@ use crate::terminal;
 pub struct Plan {
     /// The container's control groups.
     pub cgroup: CgroupPlan,
+    /// Its shares of caches and memory bandwidth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resctrl: Option<ResctrlPlan>,
     /// The container's side.
     #[serde(flatten)]
     pub init: InitPlan,
@@ -72,6 +76,7 @@ pub fn decide(
     }
     let namespaces = namespaces::plan(spec, faults);
     let cgroup = cgroup::plan(spec, &options.id, hierarchies, faults);
+    let resctrl = resctrl::plan(spec, &options.id, faults);
     let process = process::plan(spec, faults);
     let mounts = CgroupMounts::new(&cgroup, hierarchies, &namespaces);
     let around = Surroundings {
@@ -105,6 +110,7 @@ pub fn decide(
             bundle: bundle.dir.clone(),
             waits: namespaces.makes(Namespace::User)
                 || !namespaces.net_devices.is_empty()
+                || resctrl.is_some()
                 || hierarchies.list.iter().any(|hierarchy| hierarchy.version == Version::V1),
             namespaces,
             rootfs,
@@ -116,6 +122,7 @@ pub fn decide(
             preserve_fds: sockets.saturating_add(options.preserve_fds),
             activation,
         },
+        resctrl,
     })
 }
 
@@ -123,11 +130,12 @@ impl Plan {
     /// The plan in words: what is done, in the order in which it is done, each with its details.
     pub fn steps(&self) -> Vec<(&'static str, Vec<String>)> {
         let init = &self.init;
-        let mut steps = vec![
-            ("Make the control groups", self.cgroup.describe()),
+        let mut steps = vec![("Make the control groups", self.cgroup.describe())];
+        steps.extend(self.resctrl.as_ref().map(|plan| ("Share caches and memory bandwidth", plan.describe())));
+        steps.extend([
             ("Clone the first process into its namespaces", init.namespaces.describe()),
             ("Make the root", init.rootfs.describe()),
-        ];
+        ]);
         if let Some(terminal) = &init.terminal {
             steps.push(("Give it a terminal", vec![terminal.describe()]));
         }

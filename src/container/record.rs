@@ -16,6 +16,7 @@ use crate::hooks::Hook;
 use crate::host::cgroups::ContainerCgroups;
 use crate::host::procfs;
 use crate::init;
+use crate::resctrl;
 use crate::sys::process::pidfd_open;
 
 /// The record of a container.
@@ -42,6 +43,9 @@ pub struct Record {
     /// What they limit, as it was configured or updated last; what is not there is not limited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<LinuxResources>,
+    /// Its groups of resctrl.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resctrl: Option<resctrl::Groups>,
     /// What processes that join it are told.
     pub joining: init::Container,
     /// Its mounts are the host's, with no mount namespace to take them away: how many were on its root before.

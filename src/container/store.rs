@@ -422,6 +422,7 @@ mod tests {
             process: None,
             cgroups: crate::host::cgroups::ContainerCgroups(Vec::new()),
             resources: None,
+            resctrl: None,
             joining: crate::init::Container::default(),
             mounts_on_host: None,
             own_pids: false,

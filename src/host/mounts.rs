@@ -1,10 +1,11 @@
 //! The mounts of this process's mount namespace.
 
 use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
+use procfs::process::{MountInfos, Process};
 
 use crate::error::{Error, Result};
 
@@ -13,9 +14,20 @@ use crate::error::{Error, Result};
 /// # Errors
 /// If /proc/self/mountinfo cannot be read.
 pub fn count_at(path: &Path) -> Result<usize> {
-    let mounts = procfs::process::Process::myself().and_then(|process| process.mountinfo());
-    let mounts = mounts.map_err(|error| Error::system(format!("read /proc/self/mountinfo: {error}")))?;
-    Ok(mounts.into_iter().filter(|mount| mount.mount_point == path).count())
+    Ok(all()?.into_iter().filter(|mount| mount.mount_point == path).count())
+}
+
+/// Where a file system of that type is mounted, if one is.
+///
+/// # Errors
+/// If /proc/self/mountinfo cannot be read.
+pub fn of_type(name: &str) -> Result<Option<PathBuf>> {
+    Ok(all()?.into_iter().find(|mount| mount.fs_type == name).map(|mount| mount.mount_point))
+}
+
+fn all() -> Result<MountInfos> {
+    let mounts = Process::myself().and_then(|process| process.mountinfo());
+    mounts.map_err(|error| Error::system(format!("read /proc/self/mountinfo: {error}")))
 }
 
 /// The type of the file system that `path` is on, and with `below` the types of those that are mounted below it; for
@@ -26,7 +38,7 @@ pub fn file_systems_at(path: &Path, below: bool) -> Vec<String> {
         let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).ok()?;
         let id: i32 = info.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok())?;
         let path = path.canonicalize().ok()?;
-        let mounts = procfs::process::Process::myself().and_then(|process| process.mountinfo()).ok()?;
+        let mounts = all().ok()?;
         let mut types = Vec::new();
         for mount in mounts {
             let counts = mount.mnt_id == id || below && mount.mount_point.starts_with(&path);

@@ -16,9 +16,6 @@ pub fn plan(spec: &Spec, faults: &mut Faults) -> Option<ProcessPlan> {
     let linux = spec.linux().as_ref();
     let memory_policy = linux.and_then(|linux| linux.memory_policy().as_ref());
     let memory_policy = memory_policy.map(|policy| memory_policy::plan(policy, faults));
-    if linux.is_some_and(|linux| linux.intel_rdt().is_some()) {
-        faults.unsupported("linux.intelRdt", "Intel RDT is not there yet");
-    }
     if let Some(label) = linux.and_then(|linux| linux.mount_label().as_ref()).filter(|label| !label.is_empty()) {
         faults.unsupported("linux.mountLabel", format_args!("{label:?}: mount labels are not there yet"));
     }
