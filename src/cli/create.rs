@@ -82,6 +82,7 @@ impl Options {
             no_new_keyring: self.no_new_keyring,
             preserve_fds: self.preserve_fds,
             systemd_cgroup: global.systemd_cgroup,
+            missing_lsm: global.missing_lsm.into(),
         })
     }
 }

@@ -116,8 +116,7 @@ pub fn document() -> Document {
                 supported_flags: support::supported_flags(),
             },
             apparmor: enabled(true),
-            // The process's label is applied, that of the mounts is not.
-            selinux: enabled(false),
+            selinux: enabled(true),
             intel_rdt: enabled(false),
             memory_policy: enabled(false),
             mount_extensions: MountExtensions { idmap: enabled(rootfs::options::maps_ids()) },

@@ -26,6 +26,7 @@ pub use start::{run, start};
 pub use store::Store;
 
 use crate::error::{Error, Kind, Result};
+pub use crate::host::lsm::Missing;
 
 /// What `create` and `run` take beside the bundle's configuration.
 #[derive(Debug, Clone, Default)]
@@ -48,6 +49,8 @@ pub struct CreateOptions {
     pub preserve_fds: u32,
     /// Ask systemd for the control group.
     pub systemd_cgroup: bool,
+    /// What becomes of labels for security modules that are not at work.
+    pub missing_lsm: Missing,
 }
 
 /// How `run` goes on once the container is there.
