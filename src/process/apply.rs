@@ -36,7 +36,8 @@ fn join_session_keyring(id: &str) -> Result<()> {
     }
 }
 
-/// Sets what takes privileges that the container's user may not have: limits, priorities, labels.
+/// Sets what takes privileges that the container's user may not have, or what the container's filter may forbid: limits,
+/// priorities, the memory policy, labels.
 ///
 /// # Errors
 /// Names the setting and its value.
@@ -54,6 +55,9 @@ pub fn set_limits(plan: &ProcessPlan, proc: BorrowedFd) -> Result<()> {
     if let Some(domain) = plan.personality {
         nix::sys::personality::set(nix::sys::personality::Persona::from_bits_retain(domain as i32))
             .context(|| format!("linux.personality: set {domain:#x}"))?;
+    }
+    if let Some(policy) = &plan.memory_policy {
+        policy.set()?;
     }
     if let Some(profile) = &plan.apparmor_profile {
         lsm::confine_at_exec(proc, profile).context(|| format!("process.apparmorProfile: set {profile:?}"))?;

@@ -7,6 +7,7 @@
 
 mod call;
 pub mod container;
+pub mod fields;
 mod image;
 mod leftovers;
 
