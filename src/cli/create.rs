@@ -88,6 +88,7 @@ impl Options {
             activation,
             notify_directory,
             systemd_cgroup: global.systemd_cgroup,
+            missing_lsm: global.missing_lsm.into(),
         })
     }
 }

@@ -132,8 +132,7 @@ pub fn document() -> Document {
                 supported_flags: support::supported_flags(),
             },
             apparmor: enabled(true),
-            // The process's label is applied, that of the mounts is not.
-            selinux: enabled(false),
+            selinux: enabled(true),
             intel_rdt: IntelRdt { enabled: true, schemata: true, monitoring: true },
             memory_policy: MemoryPolicy {
                 modes: memory_policy::MODES.iter().map(ToString::to_string).collect(),

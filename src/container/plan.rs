@@ -11,6 +11,7 @@ use crate::cgroup::{self, CgroupPlan};
 use crate::error::{Faults, Result};
 use crate::hooks;
 use crate::host::cgroups::{Hierarchies, Layout, Version};
+use crate::host::lsm::Missing;
 use crate::init::InitPlan;
 use crate::namespaces::{self, IdMapping, Namespace, NamespacesPlan};
 use crate::process::{self, Activation, ProcessPlan};
@@ -77,7 +78,7 @@ pub fn decide(
     let namespaces = namespaces::plan(spec, faults);
     let cgroup = cgroup::plan(spec, &options.id, hierarchies, faults);
     let resctrl = resctrl::plan(spec, &options.id, faults);
-    let process = process::plan(spec, faults);
+    let process = process::plan(spec, options.missing_lsm, faults);
     let mounts = CgroupMounts::new(&cgroup, hierarchies, &namespaces);
     let around = Surroundings {
         bundle: &bundle.dir,
@@ -89,6 +90,7 @@ pub fn decide(
         cgroup2: mounts.cgroup2.as_deref(),
         cgroup_links: &mounts.links,
         no_pivot: options.no_pivot,
+        missing_lsm: options.missing_lsm,
     };
     let rootfs = rootfs::plan(spec, &around, faults);
     let hooks = spec.hooks().as_ref().map(|hooks| hooks::plan(hooks, faults)).unwrap_or_default();
@@ -245,11 +247,12 @@ pub(super) fn warn_of_missing_capabilities(process: &ProcessPlan, user_namespace
     }
 }
 
-/// The plan of the bundle in `dir`, for `explain`.
+/// The plan of the bundle in `dir`, for `explain`; `missing_lsm` as [`CreateOptions::missing_lsm`].
 ///
 /// # Errors
 /// As [`plan`].
-pub fn explain(dir: &Path) -> Result<Plan> {
-    let options = CreateOptions { id: "explained".to_owned(), bundle: dir.to_owned(), ..CreateOptions::default() };
+pub fn explain(dir: &Path, missing_lsm: Missing) -> Result<Plan> {
+    let options =
+        CreateOptions { id: "explained".to_owned(), bundle: dir.to_owned(), missing_lsm, ..CreateOptions::default() };
     plan(&options).map(|(_, plan)| plan)
 }
