@@ -26,6 +26,12 @@ pub(super) fn create(plan: &GroupPlan, made: &mut Vec<PathBuf>) -> Result<OwnedF
             return Err(Error::new(Kind::State, format!("control group {dir:?} is frozen")));
         }
     }
+    set_up(plan)
+}
+
+/// Puts the limits into a cgroup that is there, and answers its directory's descriptor.
+pub(super) fn set_up(plan: &GroupPlan) -> Result<OwnedFd> {
+    let dir = plan.cgroup.dir();
     let fd = open_dir(&dir).context(|| format!("open control group {dir:?}"))?;
     let mut handed_down = plan.controllers.is_empty();
     control::write_all(Some(fd.as_fd()), &dir, &plan.writes, || {

@@ -15,7 +15,7 @@ use super::plan::{self, Plan};
 use super::record::{ProcessId, Record};
 use super::store::{Entry, Store};
 use crate::bundle::Bundle;
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, systemd};
 use crate::error::{Context, Error, Result};
 use crate::hooks;
 use crate::host::{clock, mounts, procfs};
@@ -88,7 +88,8 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
     let _children = ChildrenKept::new().context(|| "watch children")?;
 
     // 1. Decide, and open what the container is made of: what is wrong is found before anything is made.
-    let (bundle, plan) = plan::plan(options)?;
+    let (manager, systemd) = options.systemd_cgroup.then(systemd::find).transpose()?.unzip();
+    let (bundle, plan) = plan::plan(options, manager.as_ref())?;
     if plan.init.process.is_missing() && !matches!(start, Start::Later) {
         return Err(Error::config("process: is missing"));
     }
@@ -108,7 +109,7 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
     }
     let entry = store.claim(&options.id)?;
     let mut unfinished = Unfinished { entry, record, cgroup: None, process: None };
-    let made = make(&mut unfinished, &plan, (joined, console, sources), start);
+    let made = make(&mut unfinished, &plan, (joined, console, sources, systemd), start);
     let (channel, master, signals) = match made {
         Ok(made) => made,
         Err(error) => {
@@ -158,11 +159,14 @@ pub(super) fn check_preserved(count: u32) -> Result<()> {
     }
 }
 
-type Inputs = (namespaces::Handles, Option<OwnedFd>, Option<Sources>);
+type Inputs = (namespaces::Handles, Option<OwnedFd>, Option<Sources>, Option<systemd::Connection>);
 type Made = (Channel, Option<OwnedFd>, Option<Box<Signals>>);
 
-fn make(unfinished: &mut Unfinished, plan: &Plan, (joined, console, sources): Inputs, start: Start) -> Result<Made> {
+fn make(unfinished: &mut Unfinished, plan: &Plan, inputs: Inputs, start: Start) -> Result<Made> {
+    let (joined, console, sources, systemd) = inputs;
     unfinished.entry.write(&unfinished.record)?;
+    // Until it is started, a unit of that name is somebody else's.
+    let unit = unfinished.record.unit.take();
 
     // 3. The control group that the first process is born in, with its limits.
     let cgroup = unfinished.cgroup.insert(Cgroup::begin(&plan.cgroup)?);
@@ -179,8 +183,12 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, (joined, console, sources): In
         init::clone_first_process(&plan.init, handles, signals.as_deref(), ours, cgroup.birth_fd()?)?;
     unfinished.process = Some((pid, pidfd));
 
-    // 5. What only the host's side can do for it: the control groups of other hierarchies, and its ids, what
-    //    the OOM killer is to think of it.
+    // 5. What only the host's side can do for it: the control groups of other hierarchies or of systemd's, and its ids,
+    //    what the OOM killer is to think of it.
+    if let (Some(scope), Some(mut connection)) = (&plan.cgroup.scope, systemd) {
+        scope.start(&mut connection, pid)?;
+        unfinished.record.unit = unit;
+    }
     cgroup.finish(&plan.cgroup)?;
     let proc = procfs::handle()?;
     if plan.init.namespaces.makes(Namespace::User) {
@@ -282,6 +290,7 @@ fn record_of(bundle: &Bundle, plan: &Plan, options: &CreateOptions) -> Record {
         annotations,
         process: None,
         cgroups: plan.cgroup.cgroups(),
+        unit: plan.cgroup.scope.as_ref().map(|scope| scope.unit.clone()),
         joining: init::Container {
             namespaces: plan.init.namespaces.own(),
             process: plan.init.process.clone(),

@@ -107,6 +107,9 @@ pub(super) fn destroy(entry: &Entry, record: &Record, cgroup: Option<&Cgroup>) -
         if !cgroup.is_empty()? {
             cgroup.kill(libc::SIGKILL)?;
         }
+        if let Some(unit) = &record.unit {
+            unit.stop()?;
+        }
         cgroup.remove()?;
     }
     if let Some(before) = record.mounts_on_host {

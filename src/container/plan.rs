@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::CreateOptions;
 use crate::bundle::{self, Bundle};
+use crate::cgroup::systemd::{self, Manager};
 use crate::cgroup::{self, CgroupPlan};
 use crate::error::{Faults, Result};
 use crate::hooks;
@@ -27,11 +28,11 @@ pub struct Plan {
     pub init: InitPlan,
 }
 
-/// Reads the bundle and decides. Nothing is made.
+/// Reads the bundle and decides; `systemd` is the service manager that is to make the control groups. Nothing is made.
 ///
 /// # Errors
 /// Everything that is wrong in the configuration, together; or that the bundle cannot be read.
-pub fn plan(options: &CreateOptions) -> Result<(Bundle, Plan)> {
+pub fn plan(options: &CreateOptions, systemd: Option<&Manager>) -> Result<(Bundle, Plan)> {
     bundle::check_id(&options.id)?;
     let mut faults = Faults::default();
     let bundle = bundle::read(&options.bundle, &mut faults).map_err(|error| {
@@ -42,10 +43,10 @@ pub fn plan(options: &CreateOptions) -> Result<(Bundle, Plan)> {
         }
     })?;
     let mut hierarchies = Hierarchies::find()?;
-    if cgroup::needs_own_paths(&bundle.spec) {
+    if systemd.is_none() && cgroup::needs_own_paths(&bundle.spec) {
         hierarchies = hierarchies.with_own_paths()?;
     }
-    let plan = decide(&bundle, options, &hierarchies, &mut faults);
+    let plan = decide(&bundle, options, &hierarchies, systemd, &mut faults);
     faults.into_result()?;
     // Without faults there is a process, so there is a plan.
     plan.map(|plan| (bundle, plan)).ok_or_else(|| crate::Error::config("process: is missing"))
@@ -56,14 +57,15 @@ pub fn decide(
     bundle: &Bundle,
     options: &CreateOptions,
     hierarchies: &Hierarchies,
+    systemd: Option<&Manager>,
     faults: &mut Faults,
 ) -> Option<Plan> {
     let spec = &bundle.spec;
-    if options.systemd_cgroup {
-        faults.unsupported("--systemd-cgroup", "the systemd driver is not there yet");
-    }
     let namespaces = namespaces::plan(spec, faults);
-    let cgroup = cgroup::plan(spec, &options.id, hierarchies, faults);
+    let cgroup = match systemd {
+        None => cgroup::plan(spec, &options.id, hierarchies, faults),
+        Some(manager) => cgroup::plan_scope(spec, &options.id, hierarchies, manager, faults),
+    };
     let process = process::plan(spec, faults);
     let mounts = CgroupMounts::new(&cgroup, hierarchies, &namespaces);
     let around = Surroundings {
@@ -85,11 +87,11 @@ pub fn decide(
     check_ids(&process, &namespaces, faults);
     warn_of_missing_capabilities(&process, namespaces.has(Namespace::User));
     Some(Plan {
-        cgroup,
         init: InitPlan {
             id: options.id.clone(),
             bundle: bundle.dir.clone(),
-            waits: namespaces.makes(Namespace::User)
+            waits: cgroup.scope.is_some()
+                || namespaces.makes(Namespace::User)
                 || hierarchies.list.iter().any(|hierarchy| hierarchy.version == Version::V1),
             namespaces,
             rootfs,
@@ -100,6 +102,7 @@ pub fn decide(
             keep_keyring: options.no_new_keyring,
             preserve_fds: options.preserve_fds,
         },
+        cgroup,
     })
 }
 
@@ -204,11 +207,12 @@ pub(super) fn warn_of_missing_capabilities(process: &ProcessPlan, user_namespace
     }
 }
 
-/// The plan of the bundle in `dir`, for `explain`.
+/// The plan of the bundle in `dir`, for `explain`; with `systemd_cgroup`, of a scope of this machine's service manager.
 ///
 /// # Errors
 /// As [`plan`].
-pub fn explain(dir: &Path) -> Result<Plan> {
+pub fn explain(dir: &Path, systemd_cgroup: bool) -> Result<Plan> {
+    let manager = systemd_cgroup.then(systemd::find).transpose()?.map(|(manager, _)| manager);
     let options = CreateOptions { id: "explained".to_owned(), bundle: dir.to_owned(), ..CreateOptions::default() };
-    plan(&options).map(|(_, plan)| plan)
+    plan(&options, manager.as_ref()).map(|(_, plan)| plan)
 }

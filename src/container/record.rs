@@ -10,6 +10,7 @@ use super::store::Entry;
 use super::{Report, Status};
 use crate::bundle::OCI_VERSION;
 use crate::cgroup::Cgroup;
+use crate::cgroup::systemd::Unit;
 use crate::error::{Context, Result};
 use crate::hooks::Hook;
 use crate::host::cgroups::ContainerCgroups;
@@ -38,6 +39,9 @@ pub struct Record {
     pub process: Option<ProcessId>,
     /// Its control groups.
     pub cgroups: ContainerCgroups,
+    /// systemd's unit, if it has made the control group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Unit>,
     /// What processes that join it are told.
     pub joining: init::Container,
     /// Its mounts are the host's, with no mount namespace to take them away: how many were on its root before.

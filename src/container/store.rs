@@ -308,6 +308,7 @@ mod tests {
             annotations: std::collections::BTreeMap::new(),
             process: None,
             cgroups: crate::host::cgroups::ContainerCgroups(Vec::new()),
+            unit: None,
             joining: crate::init::Container::default(),
             mounts_on_host: None,
             nothing_to_start: false,
