@@ -54,7 +54,7 @@ pub fn exec(store: &Store, options: &ExecOptions) -> Result<i32> {
     let plan = exec_plan::plan(options, record.joining.clone(), &mut faults)?;
     let cgroups = cgroup::inside(&record.cgroups, &options.cgroups, &mut faults);
     faults.into_result()?;
-    check_preserved(options.preserve_fds)?;
+    check_preserved(0, options.preserve_fds)?;
     let console = options.console_socket.as_deref().map(console::connect).transpose()?;
     let pidfd_socket = options.pidfd_socket.as_deref().map(console::connect).transpose()?;
     // Signals that come from here on are the process's, or are kept until it has ended.

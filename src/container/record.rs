@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
+use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
 use super::store::Entry;
@@ -42,6 +43,9 @@ pub struct Record {
     /// systemd's unit, if it has made the control group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<Unit>,
+    /// What they limit, as it was configured or updated last; what is not there is not limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<LinuxResources>,
     /// What processes that join it are told.
     pub joining: init::Container,
     /// Its mounts are the host's, with no mount namespace to take them away: how many were on its root before.
@@ -49,6 +53,9 @@ pub struct Record {
     /// The configuration has no process: there is nothing to start.
     #[serde(default)]
     pub nothing_to_start: bool,
+    /// Its PID namespace was made for it, and ends with its first process.
+    #[serde(default)]
+    pub own_pids: bool,
     /// Hooks for after the start.
     pub poststart: Vec<Hook>,
     /// Hooks for after the end.

@@ -20,8 +20,12 @@ use crate::error::{Context, Error, Kind, Result};
 
 const RECORD: &str = "state.json";
 const GATE: &str = "start";
+/// The record's name until it takes the other's place.
+const NEXT_RECORD: &str = "state.json.next";
 /// The start gate's name from when it is about to be opened.
 const OPENED: &str = "started";
+/// The directory of the socket for word of readiness.
+const NOTIFY: &str = "notify";
 
 /// Where the containers of one runtime root are kept (`--root`).
 #[derive(Debug, Clone)]
@@ -38,6 +42,12 @@ impl Store {
     /// The directory that holds one directory per container.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Where the container `id` has the directory of the socket for word of readiness, if it has one; absolute.
+    pub fn notify_directory(&self, id: &str) -> PathBuf {
+        let path = self.root.join(id).join(NOTIFY);
+        std::path::absolute(&path).unwrap_or(path)
     }
 
     /// Takes `id`: makes its directory, and locks it.
@@ -145,6 +155,28 @@ impl Entry {
         Ok(self)
     }
 
+    /// The other containers of the same root.
+    ///
+    /// # Errors
+    /// If the root cannot be read.
+    pub fn others(&self) -> Result<Vec<Self>> {
+        let what = || "read the directory of containers";
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut root = nix::dir::Dir::openat(&self.root, ".", flags, Mode::empty()).context(what)?;
+        let mut others = Vec::new();
+        for found in root.iter() {
+            let found = found.context(what)?;
+            let name = found.file_name().to_string_lossy();
+            if name.starts_with('.') || name == self.id.as_str() {
+                continue;
+            }
+            // What is gone by now, or is no directory, is no container.
+            let root = self.root.try_clone().context(what)?;
+            others.extend(Self::open(root, &name).ok());
+        }
+        Ok(others)
+    }
+
     /// Lets others change the container.
     pub fn unlock(&mut self) {
         self.lock = None;
@@ -204,11 +236,35 @@ impl Entry {
     }
 
     fn write_line(&self, value: &impl serde::Serialize, flags: OFlag) -> Result<()> {
+        self.write_text(RECORD, &self.line(value)?, flags)
+    }
+
+    /// Puts another record in the place of the one that is there: a reader sees the one or the other.
+    ///
+    /// # Errors
+    /// If it cannot be written; then the one that was there stays.
+    pub fn replace(&self, record: &Record) -> Result<()> {
+        let mut text = self.line(record)?;
+        if let Some(process) = record.process {
+            text.append(&mut self.line(&process)?);
+        }
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        self.write_text(NEXT_RECORD, &text, flags)?;
+        let what = || format!("write the state of {:?}", self.id);
+        renameat(&self.directory, NEXT_RECORD, &self.directory, RECORD).context(what)
+    }
+
+    fn line(&self, value: &impl serde::Serialize) -> Result<Vec<u8>> {
         let what = || format!("write the state of {:?}", self.id);
         let mut line = serde_json::to_vec(value).map_err(|error| Error::system(format!("{}: {error}", what())))?;
         line.push(b'\n');
-        let file = openat(&self.directory, RECORD, flags, Mode::S_IRUSR | Mode::S_IWUSR).context(what)?;
-        File::from(file).write_all(&line).context(what)
+        Ok(line)
+    }
+
+    fn write_text(&self, name: &str, text: &[u8], flags: OFlag) -> Result<()> {
+        let what = || format!("write the state of {:?}", self.id);
+        let file = openat(&self.directory, name, flags, Mode::S_IRUSR | Mode::S_IWUSR).context(what)?;
+        File::from(file).write_all(text).context(what)
     }
 
     /// Makes the start gate and gives a handle on it.
@@ -250,19 +306,59 @@ impl Entry {
         unlinkat(&self.directory, GATE, UnlinkatFlags::NoRemoveDir).context(|| "remove the start gate")
     }
 
+    /// Makes the directory of the socket for word of readiness, which the container sees.
+    ///
+    /// # Errors
+    /// As mkdir(2).
+    pub fn make_notify_directory(&self) -> Result<()> {
+        let mode = Mode::from_bits_retain(0o755);
+        mkdirat(&self.directory, NOTIFY, mode)
+            .and_then(|()| fchmodat(&self.directory, NOTIFY, mode, FchmodatFlags::FollowSymlink))
+            .context(|| "make the directory for word of readiness (NOTIFY_SOCKET)")
+    }
+
+    /// That directory, if the container has one.
+    ///
+    /// # Errors
+    /// As open(2).
+    pub fn notify_directory(&self) -> Result<Option<OwnedFd>> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        match openat(&self.directory, NOTIFY, flags, Mode::empty()) {
+            Ok(directory) => Ok(Some(directory)),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn remove_notify_directory(&self) -> Result<()> {
+        let Some(directory) = self.notify_directory()? else {
+            return Ok(());
+        };
+        match unlinkat(&directory, super::readiness::SOCKET, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(unlinkat(&self.directory, NOTIFY, UnlinkatFlags::RemoveDir)?),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     /// Removes the directory and all that procrt keeps in it.
     ///
     /// # Errors
     /// If anything of it stays.
     pub fn remove(&self) -> Result<()> {
         let what = || format!("remove the directory of the container {:?}", self.id);
-        for name in [GATE, OPENED, RECORD] {
+        for name in [GATE, OPENED, NEXT_RECORD, RECORD] {
             match unlinkat(&self.directory, name, UnlinkatFlags::NoRemoveDir) {
                 Ok(()) | Err(Errno::ENOENT) => {}
                 Err(errno) => return Err(errno).context(what),
             }
         }
-        match unlinkat(&self.root, self.id.as_str(), UnlinkatFlags::RemoveDir) {
+        let remove = || unlinkat(&self.root, self.id.as_str(), UnlinkatFlags::RemoveDir);
+        let removed = match remove() {
+            // Few containers have any more than that.
+            Err(Errno::ENOTEMPTY) => self.remove_notify_directory().context(what).map(|()| remove())?,
+            removed => removed,
+        };
+        match removed {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
             Err(errno) => Err(errno).context(what),
         }
@@ -309,8 +405,10 @@ mod tests {
             process: None,
             cgroups: crate::host::cgroups::ContainerCgroups(Vec::new()),
             unit: None,
+            resources: None,
             joining: crate::init::Container::default(),
             mounts_on_host: None,
+            own_pids: false,
             nothing_to_start: false,
             poststart: Vec::new(),
             poststop: Vec::new(),
@@ -320,6 +418,10 @@ mod tests {
         let process = ProcessId { pid: 7, start_time: 8 };
         entry.write_process(process).unwrap();
         assert_eq!(entry.read().unwrap().unwrap().process, Some(process));
+        let another = Record { begun: 9, process: Some(process), ..record };
+        entry.replace(&another).unwrap();
+        let read = entry.read().unwrap().unwrap();
+        assert_eq!((read.begun, read.process), (9, Some(process)));
         entry.remove().unwrap();
     }
 

@@ -5,13 +5,12 @@ fn shown(properties: &[Property]) -> Vec<String> {
     properties.iter().map(show).collect()
 }
 
+fn write(file: &'static str, value: &str) -> FileWrite {
+    FileWrite { file: file.into(), value: value.to_owned(), missing_ok: false, otherwise: None, field: None }
+}
+
 fn of_files(files: &[(&'static str, &str)]) -> Vec<String> {
-    let write = |(file, value): &(&'static str, &str)| FileWrite {
-        file: Cow::Borrowed(file),
-        value: (*value).to_owned(),
-        missing_ok: false,
-    };
-    shown(&of_writes(&files.iter().map(write).collect::<Vec<_>>()))
+    shown(&of_writes(&files.iter().map(|(file, value)| write(file, value)).collect::<Vec<_>>()))
 }
 
 #[test]
@@ -130,7 +129,7 @@ fn annotations_come_before_what_every_scope_has_and_not_before_resources() {
     let mut list = of_every_scope("c", "system.slice");
     let count = list.len();
     let asked = vec![property("CollectMode", "'inactive'").unwrap(), property("MemoryMax", "uint64 1").unwrap()];
-    let resources = of_writes(&[FileWrite { file: "memory.max".into(), value: "5".to_owned(), missing_ok: false }]);
+    let resources = of_writes(&[write("memory.max", "5")]);
     merge(&mut list, resources, asked, &mut faults);
     assert_eq!(list.len(), count + 2);
     assert!(shown(&list).contains(&r#"CollectMode="inactive""#.to_owned()));
