@@ -283,7 +283,7 @@ fn mutated((index, changes): &Changes, prepare: impl Fn(&mut Value)) -> Value {
     let mut config = index.get(&configs()).clone();
     prepare(&mut config);
     for (place, change) in changes {
-        apply(&mut config, place, change);
+        apply(&mut config, *place, change);
     }
     config
 }

@@ -12,6 +12,7 @@ use oci_spec::runtime::ContainerState;
 
 use super::CreateOptions;
 use super::plan::{self, Plan};
+use super::readiness;
 use super::record::{ProcessId, Record};
 use super::store::{Entry, Store};
 use crate::bundle::Bundle;
@@ -102,6 +103,9 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
     check_preserved(sockets, options.preserve_fds)?;
     let joined = namespaces::Handles::open(&plan.init.namespaces)?;
     let devices = NetDevices::find(&plan.init.namespaces, joined.get(Namespace::Network))?;
+    if let Some(listener) = plan.init.seccomp.as_ref().and_then(|filter| filter.listener.as_ref()) {
+        listener.check()?;
+    }
     let console = options.console_socket.as_deref().map(terminal::console::connect).transpose()?;
     let pidfd_socket = options.pidfd_socket.as_deref().map(terminal::console::connect).transpose()?;
     // One of them may be yet to be made, in the container's directory.
@@ -187,7 +191,7 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, inputs: Inputs, start: Start) 
     // Until it is started, a unit of that name is somebody else's.
     let unit = unfinished.record.unit.take();
     if plan.init.activation.as_ref().is_some_and(|activation| activation.notify_socket.is_some()) {
-        unfinished.entry.make_notify_directory()?;
+        readiness::make_directory(unfinished.entry.directory())?;
     }
     let (sources, unmapped) = sources.map_or_else(|| open_sources(plan, &joined), Ok)?;
 
@@ -195,13 +199,16 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, inputs: Inputs, start: Start) 
     let cgroup = unfinished.cgroup.insert(Cgroup::begin(&plan.cgroup)?);
 
     // 4. The first process, born in its namespaces and in its cgroup.
-    let (gate, signals) = match start {
-        Start::Later => (Gate::Fifo(unfinished.entry.make_gate()?), None),
-        Start::Now(signals) => (Gate::Channel, signals),
+    let (gate, meeting, signals) = match start {
+        Start::Later => {
+            let meeting = unfinished.record.notifies().then(|| unfinished.entry.make_meeting()).transpose()?;
+            (Gate::Fifo(unfinished.entry.make_gate()?), meeting, None)
+        }
+        Start::Now(signals) => (Gate::Channel, None, signals),
     };
     let (ours, theirs) = Channel::pair()?;
     let state = unfinished.record.oci_state();
-    let handles = Handles { channel: theirs, joined, sources, gate, state: state.clone() };
+    let handles = Handles { channel: theirs, joined, sources, gate, meeting, state: state.clone() };
     let (pid, pidfd, channel) =
         init::clone_first_process(&plan.init, handles, signals.as_deref(), ours, cgroup.birth_fd()?)
             .map_err(|error| cgroup.explain_birth(error))?;
