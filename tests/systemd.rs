@@ -209,6 +209,55 @@ fn exec_and_pause_are_in_the_same_scope() {
 }
 
 #[test]
+fn an_update_is_systemds_too() {
+    if !systemd() {
+        return;
+    }
+    let limits = json!({"memory": {"limit": 64 << 20}, "pids": {"limit": 20}});
+    let scope = Scope(Bundle::sleeping().set("/linux/resources", limits));
+    scope.create().ok();
+    let (unit, id) = (scope.unit(), scope.id().to_owned());
+    let update = |options: &[&str]| scope.call(&[&["update"], options, &[&id]].concat());
+    update(&["--memory", "32M", "--cpu-quota", "10000", "--cpu-period", "30000", "--cpuset-cpus", "0"]).ok();
+    for (name, value) in [
+        ("MemoryMax", "33554432"),
+        ("CPUQuotaPerSecUSec", "340ms"),
+        ("CPUQuotaPeriodUSec", "30ms"),
+        ("AllowedCPUs", "0"),
+        ("TasksMax", "20"),
+    ] {
+        assert_eq!(property(&unit, name), value, "{name}");
+    }
+    // systemd's steps are coarser than the file's.
+    assert_eq!(scope.value("cpu.max"), "10000 30000");
+    systemctl(&["daemon-reload"]).ok();
+    assert_eq!(scope.value("memory.max"), "33554432");
+    // All or nothing: neither changes.
+    update(&["--memory", "16M", "--cpuset-cpus", "4000"]).refused();
+    assert_eq!((property(&unit, "MemoryMax").as_str(), scope.value("memory.max").as_str()), ("33554432", "33554432"));
+    scope.delete(&["--force"]).ok();
+    let left = Outcome::of(Command::new("find").args(["/run/systemd", "-name", &format!("*{id}*")]));
+    assert_eq!(left.stdout, "", "{left:?}");
+}
+
+#[test]
+fn a_device_that_an_update_allows_is_systemds_too() {
+    if !systemd() {
+        return;
+    }
+    let script =
+        "mknod /tmp/kmsg c 1 11; while :; do (: < /tmp/kmsg) 2>/dev/null && echo kmsg > /out; sleep 0.05; done";
+    let scope = Scope(Bundle::new(script).capabilities(&["CAP_MKNOD", "CAP_SYSLOG"]));
+    scope.create().ok();
+    scope.start().ok();
+    let file = scope.join("resources.json");
+    fs::write(&file, r#"{"devices": [{"allow": true, "type": "c", "major": 1, "minor": 11, "access": "r"}]}"#).unwrap();
+    scope.call(&["update", "--resources", file.to_str().unwrap(), scope.id()]).ok();
+    assert_eq!(scope.wait_for_file("out"), "kmsg");
+    assert!(property(&scope.unit(), "DeviceAllow").contains("/dev/char/1:11 r"));
+}
+
+#[test]
 fn a_slice_named_with_dashes_is_in_the_slices_above() {
     if !systemd() {
         return;

@@ -253,6 +253,14 @@ impl Connection {
             .context(|| format!("call systemd's {member}"))
     }
 
+    /// Waits until systemd has done all that it was asked for before.
+    pub(super) fn ping(&mut self) -> Result<()> {
+        let interface = "org.freedesktop.DBus.Peer";
+        self.call(&Call { destination: SERVICE, path: OBJECT, interface, member: "Ping", arguments: &[] })?
+            .done()
+            .map(drop)
+    }
+
     fn call(&mut self, call: &Call) -> Result<Answer> {
         self.serial += 1;
         let serial = self.serial;

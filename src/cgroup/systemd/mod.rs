@@ -26,7 +26,7 @@ pub use bus::{Connection, Manager, Socket, find};
 pub use properties::Property;
 pub use wire::Value;
 
-use super::CgroupPlan;
+use super::{CgroupPlan, DevicePolicy, Undo, UpdatePlan};
 use crate::error::{Context, Error, Faults, Kind, Result};
 use crate::host::cgroups::{Hierarchies, Layout};
 use bus::Answer;
@@ -91,6 +91,17 @@ pub(super) fn add_scope(
     plan.scope = Some(ScopePlan { unit, properties });
 }
 
+/// The text of `/proc/devices`.
+fn drivers() -> String {
+    std::fs::read_to_string("/proc/devices").unwrap_or_default()
+}
+
+/// Device rules in the place of others: a list adds to the one that is there, unless it is empty.
+fn of_new_devices(policy: &DevicePolicy) -> Vec<Property> {
+    let none = Property { name: "DeviceAllow".into(), value: Value::array("(ss)", Vec::new()) };
+    [none].into_iter().chain(properties::of_devices(policy, drivers)).collect()
+}
+
 impl ScopePlan {
     /// The plan in words, a line a step.
     pub fn describe(&self) -> Vec<String> {
@@ -146,6 +157,42 @@ fn wait(connection: &mut Connection, job: &wire::Message) -> Result<String> {
 }
 
 impl Unit {
+    /// Tells systemd of limits that the files have by now. It writes them to the files once more, in its own steps; when this
+    /// is done, so is that.
+    ///
+    /// # Errors
+    /// What systemd says; then it knows of none of them.
+    pub fn update(&self, plan: &UpdatePlan) -> Result<()> {
+        let mut properties: Vec<Property> = plan.writes().flat_map(properties::of_writes).collect();
+        properties.extend(plan.devices().into_iter().flat_map(|(_, new)| of_new_devices(new)));
+        self.set(&properties)
+    }
+
+    /// Tells systemd again of what was there before an update.
+    ///
+    /// # Errors
+    /// What systemd says.
+    pub fn put_back(&self, plan: &UpdatePlan, undo: &Undo) -> Result<()> {
+        let mut properties = properties::of_values(undo.values());
+        properties.extend(plan.devices().into_iter().flat_map(|(old, _)| of_new_devices(old)));
+        self.set(&properties)
+    }
+
+    fn set(&self, properties: &[Property]) -> Result<()> {
+        if properties.is_empty() {
+            return Ok(());
+        }
+        let what = || format!("have systemd change {:?}", self.name);
+        let mut connection = Connection::open(&self.socket)
+            .context(|| format!("connect to systemd at {:?}", self.socket.path))
+            .context(what)?;
+        let values = properties.iter().map(Property::to_value).collect();
+        let arguments = [Value::text(&self.name), Value::Bool(true), Value::array("(sv)", values)];
+        connection.call_manager("SetUnitProperties", &arguments)?.done().context(what)?;
+        // It has answered before it writes, and writes before it looks at the next call.
+        connection.ping().context(what)
+    }
+
     /// Has the unit stopped, and waits until it is gone. It is no error if it is not there, or its manager is not.
     ///
     /// # Errors

@@ -64,13 +64,19 @@ pub(super) fn of_every_scope(id: &str, slice: &str) -> Vec<Property> {
 
 /// The properties that stand for values of version 2's files, where there are any.
 pub(super) fn of_writes(writes: &[FileWrite]) -> Vec<Property> {
+    of_values(writes.iter().map(|write| (&*write.file, write.value.as_str())))
+}
+
+/// The same, from names of files and values; a value may have a line break at its end.
+pub(super) fn of_values<'a>(values: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<Property> {
     let mut properties = Vec::new();
-    for FileWrite { file, value, .. } in writes {
+    for (file, value) in values {
+        let value = value.trim_end();
         let mut number = |name| {
             let limit = if value == "max" { Some(u64::MAX) } else { value.parse().ok() };
             properties.extend(limit.map(|limit| Property::new(name, Value::Uint64(limit))));
         };
-        match &**file {
+        match file {
             "memory.max" => number("MemoryMax"),
             "memory.high" => number("MemoryHigh"),
             "memory.low" => number("MemoryLow"),
@@ -106,7 +112,7 @@ fn quota(value: &str) -> Vec<Property> {
     ]
 }
 
-/// A list such as "0-3,6" as systemd has it: bytes with a bit for each number, the lowest first.
+/// A list such as "0-3,6" as systemd has it: bytes with a bit for each number, the lowest first. An empty one is all.
 fn mask(list: &str) -> Option<Value> {
     let mut bytes = Vec::new();
     for part in list.split(',').filter(|part| !part.trim().is_empty()) {
