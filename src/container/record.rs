@@ -11,6 +11,7 @@ use super::store::Entry;
 use super::{Report, Status};
 use crate::bundle::OCI_VERSION;
 use crate::cgroup::Cgroup;
+use crate::cgroup::systemd::Unit;
 use crate::error::{Context, Error, Result};
 use crate::hooks::Hook;
 use crate::host::cgroups::ContainerCgroups;
@@ -40,6 +41,9 @@ pub struct Record {
     pub process: Option<ProcessId>,
     /// Its control groups.
     pub cgroups: ContainerCgroups,
+    /// systemd's unit, if it has made the control group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Unit>,
     /// What they limit, as it was configured or updated last; what is not there is not limited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<LinuxResources>,
