@@ -230,7 +230,7 @@ fn pointers(value: &Value, at: &str, all: &mut Vec<String>) {
     }
 }
 
-fn apply(config: &mut Value, place: &Index, change: &Change) {
+fn apply(config: &mut Value, place: Index, change: &Change) {
     let mut places = Vec::new();
     pointers(config, "", &mut places);
     let pointer = place.get(&places);
@@ -283,7 +283,7 @@ fn mutated((index, changes): &Changes, prepare: impl Fn(&mut Value)) -> Value {
     let mut config = index.get(&configs()).clone();
     prepare(&mut config);
     for (place, change) in changes {
-        apply(&mut config, place, change);
+        apply(&mut config, *place, change);
     }
     config
 }

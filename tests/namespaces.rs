@@ -106,6 +106,15 @@ fn with_the_hosts_mounts_the_root_is_a_chroot_that_leaves_no_mount() {
 }
 
 #[test]
+fn a_root_with_an_odd_name_leaves_no_mount_on_the_host() {
+    let odd = "a b\tc\nd\\e";
+    let bundle = Bundle::running(&["/bin/true"]).without_namespace("mount").set("/root/path", json!(odd));
+    fs::rename(bundle.join("rootfs"), bundle.join(odd)).unwrap();
+    bundle.run().ok();
+    bundle.assert_nothing_left();
+}
+
+#[test]
 fn a_namespace_is_joined_by_its_path() {
     let holder = Holder::new(&["--ipc", "--net", "--uts", "--cgroup"]);
     for (kind, name) in [("ipc", "ipc"), ("network", "net"), ("uts", "uts"), ("cgroup", "cgroup")] {

@@ -29,7 +29,7 @@ const MASTER: &str = "/dev/ptmx";
 /// # Errors
 /// connect(2)'s, with the path.
 pub fn connect(path: &Path) -> Result<OwnedFd> {
-    connect_unix(path).context(|| format!("connect to the socket \"{}\"", path.display()))
+    connect_unix(path).context(|| format!("connect to the socket {:?}", path.to_string_lossy()))
 }
 
 fn connect_unix(path: &Path) -> std::result::Result<OwnedFd, Errno> {
