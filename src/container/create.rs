@@ -12,6 +12,7 @@ use oci_spec::runtime::ContainerState;
 
 use super::CreateOptions;
 use super::plan::{self, Plan};
+use super::readiness;
 use super::record::{ProcessId, Record};
 use super::store::{Entry, Store};
 use crate::bundle::Bundle;
@@ -20,7 +21,7 @@ use crate::error::{Context, Error, Result};
 use crate::hooks;
 use crate::host::{clock, id_mapping, mounts, procfs};
 use crate::init::{self, Channel, Gate, Handles, Message};
-use crate::namespaces::{self, Namespace};
+use crate::namespaces::{self, Namespace, NetDevices};
 use crate::process;
 use crate::rootfs::{Sources, Unmapped};
 use crate::sys::child::{ChildrenKept, Ending, Which, wait};
@@ -57,13 +58,17 @@ struct Unfinished {
     entry: Entry,
     record: Record,
     cgroup: Option<Cgroup>,
+    devices: Option<NetDevices>,
     process: Option<(i32, OwnedFd)>,
 }
 
 impl Unfinished {
     /// Undoes everything, newest first, and runs the hooks that come after a container. What cannot be undone is left to
     /// `delete --force`, which finds it by what is left of the container's directory.
-    fn undo(self) {
+    fn undo(mut self) {
+        if let Some(devices) = &mut self.devices {
+            devices.give_back();
+        }
         if let Some((pid, pidfd)) = &self.process {
             let _ = pidfd_send_signal(pidfd, libc::SIGKILL);
             let _ = wait(Which::Pid(*pid), true);
@@ -96,6 +101,10 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
     let sockets = options.activation.as_ref().map_or(0, |activation| activation.sockets);
     check_preserved(sockets, options.preserve_fds)?;
     let joined = namespaces::Handles::open(&plan.init.namespaces)?;
+    let devices = NetDevices::find(&plan.init.namespaces, joined.get(Namespace::Network))?;
+    if let Some(listener) = plan.init.seccomp.as_ref().and_then(|filter| filter.listener.as_ref()) {
+        listener.check()?;
+    }
     let console = options.console_socket.as_deref().map(terminal::console::connect).transpose()?;
     let pidfd_socket = options.pidfd_socket.as_deref().map(terminal::console::connect).transpose()?;
     // One of them may be yet to be made, in the container's directory.
@@ -107,7 +116,7 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
         record.mounts_on_host = Some(mounts::count_at(&record.rootfs)?);
     }
     let entry = store.claim(&options.id)?;
-    let mut unfinished = Unfinished { entry, record, cgroup: None, process: None };
+    let mut unfinished = Unfinished { entry, record, cgroup: None, devices, process: None };
     let made = make(&mut unfinished, &plan, (joined, console, sources), start);
     let (channel, master, signals) = match made {
         Ok(made) => made,
@@ -120,7 +129,7 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
     // 7. It is there: remember it, and tell whoever asked.
     let told = tell(&mut unfinished, options, pidfd_socket.as_ref());
     match (told, unfinished) {
-        (Ok(()), Unfinished { entry, record, cgroup: Some(cgroup), process: Some((pid, pidfd)) }) => {
+        (Ok(()), Unfinished { entry, record, cgroup: Some(cgroup), process: Some((pid, pidfd)), .. }) => {
             Ok(Created { entry, record, cgroup, pid, pidfd, channel, master, signals })
         }
         (told, unfinished) => {
@@ -179,7 +188,7 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, inputs: Inputs, start: Start) 
     let (joined, console, sources) = inputs;
     unfinished.entry.write(&unfinished.record)?;
     if plan.init.activation.as_ref().is_some_and(|activation| activation.notify_socket.is_some()) {
-        unfinished.entry.make_notify_directory()?;
+        readiness::make_directory(unfinished.entry.directory())?;
     }
     let (sources, unmapped) = sources.map_or_else(|| open_sources(plan, &joined), Ok)?;
 
@@ -187,19 +196,23 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, inputs: Inputs, start: Start) 
     let cgroup = unfinished.cgroup.insert(Cgroup::begin(&plan.cgroup)?);
 
     // 4. The first process, born in its namespaces and in its cgroup.
-    let (gate, signals) = match start {
-        Start::Later => (Gate::Fifo(unfinished.entry.make_gate()?), None),
-        Start::Now(signals) => (Gate::Channel, signals),
+    let (gate, meeting, signals) = match start {
+        Start::Later => {
+            let meeting = unfinished.record.notifies().then(|| unfinished.entry.make_meeting()).transpose()?;
+            (Gate::Fifo(unfinished.entry.make_gate()?), meeting, None)
+        }
+        Start::Now(signals) => (Gate::Channel, None, signals),
     };
     let (ours, theirs) = Channel::pair()?;
     let state = unfinished.record.oci_state();
-    let handles = Handles { channel: theirs, joined, sources, gate, state: state.clone() };
+    let handles = Handles { channel: theirs, joined, sources, gate, meeting, state: state.clone() };
     let (pid, pidfd, channel) =
-        init::clone_first_process(&plan.init, handles, signals.as_deref(), ours, cgroup.birth_fd()?)?;
+        init::clone_first_process(&plan.init, handles, signals.as_deref(), ours, cgroup.birth_fd()?)
+            .map_err(|error| cgroup.explain_birth(error))?;
     unfinished.process = Some((pid, pidfd));
 
-    // 5. What only the host's side can do for it: the control groups of other hierarchies, and its ids, what
-    //    the OOM killer is to think of it.
+    // 5. What only the host's side can do for it: the control groups of other hierarchies, its ids, its network
+    //    devices, what the OOM killer is to think of it.
     cgroup.finish(&plan.cgroup)?;
     let proc = procfs::handle()?;
     if plan.init.namespaces.makes(Namespace::User) {
@@ -209,6 +222,9 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, inputs: Inputs, start: Start) 
             let namespace = id_mapping::namespace_of(pid, proc.as_fd())?;
             unmapped.map(&plan.init.rootfs, namespace.as_fd())?;
         }
+    }
+    if let Some(devices) = &mut unfinished.devices {
+        devices.move_to(pid, proc.as_fd())?;
     }
     if plan.init.waits {
         // A child that is gone already has left its reason on the channel.
@@ -306,6 +322,7 @@ fn record_of(bundle: &Bundle, plan: &Plan, options: &CreateOptions) -> Record {
         annotations,
         process: None,
         cgroups: plan.cgroup.cgroups(),
+        resources: bundle.spec.linux().as_ref().and_then(|linux| linux.resources().clone()),
         joining: init::Container {
             namespaces: plan.init.namespaces.own(),
             process: plan.init.process.clone(),
@@ -313,6 +330,7 @@ fn record_of(bundle: &Bundle, plan: &Plan, options: &CreateOptions) -> Record {
             keep_keyring: plan.init.keep_keyring,
         },
         mounts_on_host: None,
+        own_pids: plan.init.namespaces.makes(Namespace::Pid),
         nothing_to_start: plan.init.process.is_missing(),
         poststart: plan.init.hooks.poststart.clone(),
         poststop: plan.init.hooks.poststop.clone(),

@@ -104,6 +104,7 @@ pub fn decide(
             id: options.id.clone(),
             bundle: bundle.dir.clone(),
             waits: namespaces.makes(Namespace::User)
+                || !namespaces.net_devices.is_empty()
                 || hierarchies.list.iter().any(|hierarchy| hierarchy.version == Version::V1),
             namespaces,
             rootfs,

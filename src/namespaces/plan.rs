@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec};
 
-use super::{IdMapping, Join, Namespace, NamespacesPlan, sysctl};
+use super::{IdMapping, Join, Namespace, NamespacesPlan, net_devices, sysctl};
 use crate::error::Faults;
 use crate::host::id_mapping;
 
@@ -22,7 +22,7 @@ fn kind_of(typ: LinuxNamespaceType) -> Namespace {
 }
 
 /// Decides about namespaces (config-linux.md, "Namespaces", "User namespace mappings", "Offset for Time Namespace",
-/// "Sysctl"; config.md, "Hostname", "Domainname").
+/// "Network Devices", "Sysctl"; config.md, "Hostname", "Domainname").
 pub fn plan(spec: &Spec, faults: &mut Faults) -> NamespacesPlan {
     let mut plan = NamespacesPlan::default();
     let Some(linux) = spec.linux() else {
@@ -61,9 +61,7 @@ pub fn plan(spec: &Spec, faults: &mut Faults) -> NamespacesPlan {
     }
 
     plan.time_offsets = time_offsets(linux.time_offsets().as_ref(), &plan, faults);
-    if linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()) {
-        faults.unsupported("linux.netDevices", "network devices cannot be moved into a container yet");
-    }
+    plan.net_devices = net_devices::plan(linux.net_devices().as_ref(), &plan, faults);
 
     for (field, name, longest) in [("hostname", spec.hostname(), 64), ("domainname", spec.domainname(), 64)] {
         let Some(name) = name.as_ref().filter(|name| !name.is_empty()) else {
