@@ -54,7 +54,7 @@ fn tests_of(file: &str) -> BTreeSet<String> {
 
 #[test]
 fn every_field_has_one_row_and_every_row_a_field() {
-    let fields: BTreeSet<String> = fields::all().into_iter().map(|field| field.path).collect();
+    let fields: BTreeSet<String> = fields::all().iter().map(|field| field.path.clone()).collect();
     assert_eq!(fields.len(), 174);
     let mut seen = BTreeSet::new();
     for (field, _) in rows() {
