@@ -139,7 +139,7 @@ pub fn document() -> Document {
                 modes: memory_policy::MODES.iter().map(ToString::to_string).collect(),
                 flags: memory_policy::FLAGS.iter().map(ToString::to_string).collect(),
             },
-            mount_extensions: MountExtensions { idmap: enabled(false) },
+            mount_extensions: MountExtensions { idmap: enabled(rootfs::options::maps_ids()) },
             net_devices: enabled(true),
         },
         annotations,

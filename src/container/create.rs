@@ -12,18 +12,19 @@ use oci_spec::runtime::ContainerState;
 
 use super::CreateOptions;
 use super::plan::{self, Plan};
+use super::readiness;
 use super::record::{ProcessId, Record};
 use super::store::{Entry, Store};
 use crate::bundle::Bundle;
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Result};
 use crate::hooks;
-use crate::host::{clock, mounts, procfs};
+use crate::host::{clock, id_mapping, mounts, procfs};
 use crate::init::{self, Channel, Gate, Handles, Message};
 use crate::namespaces::{self, Namespace, NetDevices};
 use crate::process;
 use crate::resctrl::Resctrl;
-use crate::rootfs::Sources;
+use crate::rootfs::{Sources, Unmapped};
 use crate::sys::child::{ChildrenKept, Ending, Which, wait};
 use crate::sys::process::{first_not_passed, pidfd_send_signal};
 use crate::terminal;
@@ -105,16 +106,13 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
     let joined = namespaces::Handles::open(&plan.init.namespaces)?;
     let resctrl = plan.resctrl.as_ref().map(Resctrl::find).transpose()?;
     let devices = NetDevices::find(&plan.init.namespaces, joined.get(Namespace::Network))?;
+    if let Some(listener) = plan.init.seccomp.as_ref().and_then(|filter| filter.listener.as_ref()) {
+        listener.check()?;
+    }
     let console = options.console_socket.as_deref().map(terminal::console::connect).transpose()?;
     let pidfd_socket = options.pidfd_socket.as_deref().map(terminal::console::connect).transpose()?;
-    // In a user namespace the container's root may not look at what the host's root may.
-    let sources = plan.init.namespaces.has(Namespace::User) && plan.init.namespaces.has(Namespace::Mount);
-    let sources = match sources {
-        // One of them is yet to be made.
-        true if options.notify_directory.is_some() => Binds::Later,
-        true => Binds::Open(Sources::open_for_another(&plan.init.rootfs)?),
-        false => Binds::Inside,
-    };
+    // One of them may be yet to be made, in the container's directory.
+    let sources = options.notify_directory.is_none().then(|| open_sources(&plan, &joined)).transpose()?;
 
     // 2. Take the id, and say what is about to be made.
     let mut record = record_of(&bundle, &plan, options);
@@ -177,29 +175,27 @@ pub(super) fn check_preserved(sockets: u32, count: u32) -> Result<()> {
     }
 }
 
-/// Who opens the sources of bind mounts, and when.
-enum Binds {
-    /// The host's side has.
-    Open(Sources),
-    /// The host's side, with the container's directory.
-    Later,
-    /// The container's.
-    Inside,
+/// In a user namespace the container's root may not look at what the host's root may: then the host's side opens the
+/// sources of mounts.
+fn open_sources(plan: &Plan, joined: &namespaces::Handles) -> Result<OpenSources> {
+    let sources = plan.init.namespaces.has(Namespace::User) && plan.init.namespaces.has(Namespace::Mount);
+    let sources = Sources::open_on_host(&plan.init.rootfs, sources)?;
+    let joins = joined.get(Namespace::User);
+    let unmapped = sources.as_ref().map(|sources| sources.map_ids(&plan.init.rootfs, joins)).transpose()?;
+    Ok((sources, unmapped))
 }
 
-type Inputs = (namespaces::Handles, Option<OwnedFd>, Binds);
+type OpenSources = (Option<Sources>, Option<Unmapped>);
+type Inputs = (namespaces::Handles, Option<OwnedFd>, Option<OpenSources>);
 type Made = (Channel, Option<OwnedFd>, Option<Box<Signals>>);
 
-fn make(unfinished: &mut Unfinished, plan: &Plan, (joined, console, sources): Inputs, start: Start) -> Result<Made> {
+fn make(unfinished: &mut Unfinished, plan: &Plan, inputs: Inputs, start: Start) -> Result<Made> {
+    let (joined, console, sources) = inputs;
     unfinished.entry.write(&unfinished.record)?;
     if plan.init.activation.as_ref().is_some_and(|activation| activation.notify_socket.is_some()) {
-        unfinished.entry.make_notify_directory()?;
+        readiness::make_directory(unfinished.entry.directory())?;
     }
-    let sources = match sources {
-        Binds::Open(sources) => Some(sources),
-        Binds::Later => Some(Sources::open_for_another(&plan.init.rootfs)?),
-        Binds::Inside => None,
-    };
+    let (sources, unmapped) = sources.map_or_else(|| open_sources(plan, &joined), Ok)?;
 
     // 3. The control group that the first process is born in, with its limits.
     let cgroup = unfinished.cgroup.insert(Cgroup::begin(&plan.cgroup)?);
@@ -208,15 +204,19 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, (joined, console, sources): In
     }
 
     // 4. The first process, born in its namespaces and in its cgroup.
-    let (gate, signals) = match start {
-        Start::Later => (Gate::Fifo(unfinished.entry.make_gate()?), None),
-        Start::Now(signals) => (Gate::Channel, signals),
+    let (gate, meeting, signals) = match start {
+        Start::Later => {
+            let meeting = unfinished.record.notifies().then(|| unfinished.entry.make_meeting()).transpose()?;
+            (Gate::Fifo(unfinished.entry.make_gate()?), meeting, None)
+        }
+        Start::Now(signals) => (Gate::Channel, None, signals),
     };
     let (ours, theirs) = Channel::pair()?;
     let state = unfinished.record.oci_state();
-    let handles = Handles { channel: theirs, joined, sources, gate, state: state.clone() };
+    let handles = Handles { channel: theirs, joined, sources, gate, meeting, state: state.clone() };
     let (pid, pidfd, channel) =
-        init::clone_first_process(&plan.init, handles, signals.as_deref(), ours, cgroup.birth_fd()?)?;
+        init::clone_first_process(&plan.init, handles, signals.as_deref(), ours, cgroup.birth_fd()?)
+            .map_err(|error| cgroup.explain_birth(error))?;
     unfinished.process = Some((pid, pidfd));
 
     // 5. What only the host's side can do for it: the control groups of other hierarchies, its ids, its network
@@ -225,6 +225,11 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, (joined, console, sources): In
     let proc = procfs::handle()?;
     if plan.init.namespaces.makes(Namespace::User) {
         namespaces::write_id_mappings(&plan.init.namespaces, pid, proc.as_fd())?;
+        if let Some(unmapped) = unmapped.filter(|unmapped| !unmapped.is_empty()) {
+            // It has these mounts too, and attaches none before it is told.
+            let namespace = id_mapping::namespace_of(pid, proc.as_fd())?;
+            unmapped.map(&plan.init.rootfs, namespace.as_fd())?;
+        }
     }
     if let Some(devices) = &mut unfinished.devices {
         devices.move_to(pid, proc.as_fd())?;
@@ -330,6 +335,7 @@ fn record_of(bundle: &Bundle, plan: &Plan, options: &CreateOptions) -> Record {
         process: None,
         cgroups: plan.cgroup.cgroups(),
         resctrl: None,
+        resources: bundle.spec.linux().as_ref().and_then(|linux| linux.resources().clone()),
         joining: init::Container {
             namespaces: plan.init.namespaces.own(),
             process: plan.init.process.clone(),
@@ -337,6 +343,7 @@ fn record_of(bundle: &Bundle, plan: &Plan, options: &CreateOptions) -> Record {
             keep_keyring: plan.init.keep_keyring,
         },
         mounts_on_host: None,
+        own_pids: plan.init.namespaces.makes(Namespace::Pid),
         nothing_to_start: plan.init.process.is_missing(),
         poststart: plan.init.hooks.poststart.clone(),
         poststop: plan.init.hooks.poststop.clone(),

@@ -12,6 +12,7 @@ mod readiness;
 mod record;
 mod start;
 mod store;
+mod update;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ pub use pause::{pause, processes, resume};
 pub use readiness::{Manager, NOTIFY_SOCKET};
 pub use start::{run, start};
 pub use store::Store;
+pub use update::update;
 
 use crate::error::{Error, Kind, Result};
 pub use crate::process::Activation;

@@ -84,6 +84,7 @@ pub fn decide(
         rootfs: &bundle.rootfs,
         mount_namespace: namespaces.has(Namespace::Mount),
         user_namespace: namespaces.has(Namespace::User),
+        id_mappings: (&namespaces.uid_mappings, &namespaces.gid_mappings),
         cgroups: &mounts.binds,
         cgroup2: mounts.cgroup2.as_deref(),
         cgroup_links: &mounts.links,

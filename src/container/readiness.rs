@@ -10,11 +10,12 @@ use std::path::Path;
 use std::thread::JoinHandle;
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, bind, recv, sendmsg, socket,
 };
-use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::store::Entry;
@@ -26,8 +27,11 @@ pub const NOTIFY_SOCKET: &str = "/run/notify/notify.sock";
 /// Its directory there.
 pub(super) const DIRECTORY_INSIDE: &str = "/run/notify";
 
+/// That directory's name in the container's.
+pub(super) const DIRECTORY: &str = "notify";
+
 /// The socket's name in its directory.
-pub(super) const SOCKET: &str = "notify.sock";
+const SOCKET: &str = "notify.sock";
 
 /// How long the manager may take to read what it was told, in milliseconds.
 const PATIENCE: u16 = 30_000;
@@ -88,6 +92,40 @@ fn wait_for_end(pipe: &PipeReader) -> nix::Result<()> {
     }
 }
 
+/// Makes the directory of the socket, which the container sees, in the container's own.
+///
+/// # Errors
+/// As mkdir(2).
+pub(super) fn make_directory(container: BorrowedFd) -> Result<()> {
+    let mode = Mode::from_bits_retain(0o755);
+    mkdirat(container, DIRECTORY, mode)
+        .and_then(|()| fchmodat(container, DIRECTORY, mode, FchmodatFlags::FollowSymlink))
+        .context(|| "make the directory for word of readiness (NOTIFY_SOCKET)")
+}
+
+/// Removes it, if there is one.
+///
+/// # Errors
+/// As unlink(2).
+pub(super) fn remove_directory(container: BorrowedFd) -> Result<()> {
+    let Some(directory) = open_directory(container)? else {
+        return Ok(());
+    };
+    match unlinkat(&directory, SOCKET, UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(unlinkat(container, DIRECTORY, UnlinkatFlags::RemoveDir)?),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn open_directory(container: BorrowedFd) -> Result<Option<OwnedFd>> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    match openat(container, DIRECTORY, flags, Mode::empty()) {
+        Ok(directory) => Ok(Some(directory)),
+        Err(Errno::ENOENT) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
 /// The socket that a container's process speaks to.
 #[derive(Debug)]
 pub(super) struct Listener(OwnedFd);
@@ -99,7 +137,7 @@ impl Listener {
     /// As socket(2) and bind(2).
     pub(super) fn bind(entry: &Entry) -> Result<Option<Self>> {
         let what = || "make the socket for word of readiness (NOTIFY_SOCKET)";
-        let Some(directory) = entry.notify_directory().context(what)? else {
+        let Some(directory) = open_directory(entry.directory()).context(what)? else {
             return Ok(None);
         };
         match unlinkat(&directory, SOCKET, UnlinkatFlags::NoRemoveDir) {

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::host::id_mapping::IdMapping;
 pub use enter::{
     ChildrenElsewhere, Handles, become_root, bring_up_loopback, enter_time, join, join_those_of, write_id_mappings,
 };
@@ -72,17 +73,6 @@ impl Namespace {
     pub fn name(self) -> &'static str {
         NAMES.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
     }
-}
-
-/// One line of an id map: `size` ids from `container` on inside are those from `host` on outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct IdMapping {
-    /// First id inside the user namespace.
-    pub container: u32,
-    /// First id outside.
-    pub host: u32,
-    /// How many.
-    pub size: u32,
 }
 
 /// A namespace that is joined rather than made.
