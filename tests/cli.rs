@@ -62,7 +62,7 @@ fn help_names_only_commands_that_there_are() {
     for name in ["create", "start", "run", "kill", "delete", "state", "list", "spec", "features"] {
         assert!(text.lines().any(|line| line.starts_with(&format!("  {name} "))), "{name}: {text}");
     }
-    for name in ["checkpoint", "restore", "events", "update"] {
+    for name in ["checkpoint", "restore"] {
         assert!(!text.lines().any(|line| line.starts_with(&format!("  {name} "))), "{name}: {text}");
         assert_eq!(refused(&[name]), format!("procrt: there is no command \"{name}\" (see procrt --help)"));
     }

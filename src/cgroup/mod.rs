@@ -19,8 +19,10 @@ mod device_program;
 mod devices;
 mod group;
 mod io;
+mod oom;
 mod plan;
 mod resources;
+mod stats;
 mod sub;
 mod update;
 mod v1;
@@ -37,7 +39,9 @@ use serde::Serialize;
 
 pub use devices::{Access, DeviceKind, DevicePolicy, DeviceRule};
 pub use group::{Cgroup, Entrance};
+pub use oom::OomWatch;
 pub use plan::{needs_own_paths, plan};
+pub use stats::Stats;
 pub use sub::inside;
 pub use update::{Undo, UpdatePlan, plan_update};
 
