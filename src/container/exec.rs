@@ -73,9 +73,14 @@ pub fn exec(store: &Store, options: &ExecOptions) -> Result<i32> {
     let (ours, theirs) = Channel::pair()?;
     let cgroup = Cgroup::open(&cgroups);
     let ended = first.try_clone().context(|| "copy a descriptor")?;
-    let handles = cgroup
-        .entrance()
-        .and_then(|entrance| Ok(JoinHandles { channel: theirs, entrance, first, root: root.transpose()? }));
+    let entrance = cgroup.entrance().and_then(|mut entrance| {
+        if let Some(groups) = &record.resctrl {
+            entrance.tasks.extend(groups.open_tasks()?);
+        }
+        Ok(entrance)
+    });
+    let handles =
+        entrance.and_then(|entrance| Ok(JoinHandles { channel: theirs, entrance, first, root: root.transpose()? }));
     let joined = handles.and_then(|handles| {
         let (pid, pidfd) = clone(&plan, &handles, signals.as_ref(), &cgroup, &record)?;
         drop(handles);

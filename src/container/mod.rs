@@ -32,6 +32,7 @@ pub use store::Store;
 pub use update::update;
 
 use crate::error::{Error, Kind, Result};
+pub use crate::host::lsm::Missing;
 pub use crate::process::Activation;
 
 /// What `create` and `run` take beside the bundle's configuration.
@@ -60,6 +61,8 @@ pub struct CreateOptions {
     pub notify_directory: Option<PathBuf>,
     /// Ask systemd for the control group.
     pub systemd_cgroup: bool,
+    /// What becomes of labels for security modules that are not at work.
+    pub missing_lsm: Missing,
 }
 
 /// How `run` goes on once the container is there.

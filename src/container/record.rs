@@ -11,11 +11,13 @@ use super::store::Entry;
 use super::{Report, Status};
 use crate::bundle::OCI_VERSION;
 use crate::cgroup::Cgroup;
+use crate::cgroup::systemd::Unit;
 use crate::error::{Context, Error, Result};
 use crate::hooks::Hook;
 use crate::host::cgroups::ContainerCgroups;
 use crate::host::procfs;
 use crate::init;
+use crate::resctrl;
 use crate::sys::process::pidfd_open;
 
 /// The record of a container.
@@ -39,9 +41,15 @@ pub struct Record {
     pub process: Option<ProcessId>,
     /// Its control groups.
     pub cgroups: ContainerCgroups,
+    /// systemd's unit, if it has made the control group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Unit>,
     /// What they limit, as it was configured or updated last; what is not there is not limited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<LinuxResources>,
+    /// Its groups of resctrl.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resctrl: Option<resctrl::Groups>,
     /// What processes that join it are told.
     pub joining: init::Container,
     /// Its mounts are the host's, with no mount namespace to take them away: how many were on its root before.
