@@ -9,7 +9,7 @@ use serde_json::error::Category;
 use serde_json::{Value, json};
 
 use super::path::{Path, Step, at, at_mut, insert, path_at, render};
-use super::{CONFIG, validate};
+use super::{CONFIG, objects, validate};
 use crate::error::{Error, Faults, Result};
 
 /// How often a file is parsed again at most.
@@ -109,7 +109,7 @@ impl Search {
     /// Parses once; takes a fault out of `value` if there is one.
     fn round(&mut self, value: &mut Value) -> Option<Spec> {
         let text = serde_json::to_vec(value).unwrap_or_default();
-        let error = match serde_json::from_slice::<Spec>(&text) {
+        let error = match objects::from_slice::<Spec>(&text) {
             Ok(spec) => return Some(spec),
             Err(error) => error,
         };
@@ -302,7 +302,7 @@ mod tests {
     use super::*;
 
     fn why(text: &str) -> String {
-        let first = serde_json::from_str::<Spec>(text).unwrap_err();
+        let first = objects::from_slice::<Spec>(text.as_bytes()).unwrap_err();
         explain(text.as_bytes(), &first).unwrap_err().to_string()
     }
 
@@ -427,7 +427,7 @@ mod tests {
         spec["windows"] = json!({"layerFolders": 5});
         spec["unknown"] = json!(5);
         let text = spec.to_string();
-        let first = serde_json::from_str::<Spec>(&text).unwrap_err();
+        let first = objects::from_slice::<Spec>(text.as_bytes()).unwrap_err();
         assert_eq!(explain(text.as_bytes(), &first).unwrap().hostname().as_deref(), Some("a"));
     }
 

@@ -14,12 +14,15 @@
 #![allow(clippy::unnecessary_debug_formatting)]
 
 mod control;
+mod cpu;
 mod device_program;
 mod devices;
 mod group;
+mod io;
 mod plan;
 mod resources;
 mod sub;
+mod update;
 mod v1;
 mod v2;
 
@@ -36,6 +39,7 @@ pub use devices::{Access, DeviceKind, DevicePolicy, DeviceRule};
 pub use group::{Cgroup, Entrance};
 pub use plan::{needs_own_paths, plan};
 pub use sub::inside;
+pub use update::{Undo, UpdatePlan, plan_update};
 
 use crate::host::cgroups::{ContainerCgroup, ContainerCgroups};
 use crate::sys::bpf::Instruction;
@@ -73,6 +77,12 @@ pub struct FileWrite {
     pub value: String,
     /// The value is what holds anyway on a kernel that lacks the file: then it is not missed.
     pub missing_ok: bool,
+    /// Another file that does the same, and its value, for a kernel that lacks the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otherwise: Option<(&'static str, String)>,
+    /// What it is of, below `linux.resources`, if that is a field of the configuration.
+    #[serde(skip)]
+    pub field: Option<Cow<'static, str>>,
 }
 
 /// A memory limit and the file that says how much is in use; both are bytes.
@@ -82,6 +92,20 @@ pub struct UsageCheck {
     pub file: &'static str,
     /// The limit to be set.
     pub limit: u64,
+}
+
+impl GroupPlan {
+    /// Nothing but the group itself.
+    fn new(cgroup: ContainerCgroup) -> Self {
+        Self { cgroup, controllers: Vec::new(), writes: Vec::new(), usage_check: None, device_program: None }
+    }
+}
+
+impl FileWrite {
+    /// One of the writes that a device policy is on version 1.
+    fn of_devices(file: &'static str, value: String) -> Self {
+        Self { file: file.into(), value, missing_ok: false, otherwise: None, field: Some("devices".into()) }
+    }
 }
 
 impl CgroupPlan {
@@ -107,7 +131,11 @@ impl CgroupPlan {
                 lines.push(format!("see that {} is not above {}", check.file, check.limit));
             }
             for write in &group.writes {
-                let condition = if write.missing_ok { ", if it is there" } else { "" };
+                let condition = match &write.otherwise {
+                    _ if write.missing_ok => ", if it is there".to_owned(),
+                    Some((file, value)) => format!(", or if it is not there, {value:?} to {file}"),
+                    None => String::new(),
+                };
                 lines.push(format!("write {:?} to {}{condition}", write.value, write.file));
             }
             if let Some(program) = &group.device_program {

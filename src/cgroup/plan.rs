@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use oci_spec::runtime::{LinuxResources, Spec};
+use oci_spec::runtime::Spec;
 
 use super::devices::DevicePolicy;
 use super::resources::Resources;
@@ -41,8 +41,7 @@ pub fn plan(spec: &Spec, id: &str, hierarchies: &Hierarchies, faults: &mut Fault
             base.join(&location)
         };
         let cgroup = ContainerCgroup { hierarchy: hierarchy.clone(), path };
-        let group =
-            GroupPlan { cgroup, controllers: Vec::new(), writes: Vec::new(), usage_check: None, device_program: None };
+        let group = GroupPlan::new(cgroup);
         // Version 2 goes first: when it is empty of processes, so are the others.
         let at = if hierarchy.version == Version::V2 { 0 } else { groups.len() };
         groups.insert(at, group);
@@ -56,14 +55,7 @@ pub fn plan(spec: &Spec, id: &str, hierarchies: &Hierarchies, faults: &mut Fault
     }
     add_devices(&mut plan, faults);
     if let Some(resources) = resources {
-        refuse_unsupported(resources, faults);
-        let mut sink = Resources { groups: &mut plan.groups, faults };
-        sink.memory(resources.memory().as_ref());
-        sink.cpu(resources.cpu().as_ref());
-        sink.cpuset(resources.cpu().as_ref());
-        sink.pids(resources.pids().as_ref());
-        sink.huge_pages(resources.hugepage_limits().as_deref());
-        sink.network(resources.network().as_ref());
+        Resources { groups: &mut plan.groups, faults, live: false }.all(resources);
     }
     plan
 }
@@ -117,7 +109,7 @@ fn add_devices(plan: &mut CgroupPlan, faults: &mut Faults) {
         };
         let (reset, except) =
             if plan.devices.allow { ("devices.allow", "devices.deny") } else { ("devices.deny", "devices.allow") };
-        let write = |file: &'static str, value| FileWrite { file: file.into(), value, missing_ok: false };
+        let write = |file: &'static str, value| FileWrite::of_devices(file, value);
         group.writes.push(write(reset, "a".to_owned()));
         group.writes.extend(exceptions.iter().map(|rule| write(except, rule.to_string())));
     } else if plan.devices.allows_all() {
@@ -127,27 +119,4 @@ fn add_devices(plan: &mut CgroupPlan, faults: &mut Faults) {
     } else {
         faults.unsupported(PATH, "no control group hierarchy of this machine can hold devices back");
     }
-}
-
-/// What this version cannot do, if it is asked for; engines send the fields with zeroes and empty lists in any case.
-fn refuse_unsupported(resources: &LinuxResources, faults: &mut Faults) {
-    fn some<T>(list: Option<&Vec<T>>) -> bool {
-        list.is_some_and(|list| !list.is_empty())
-    }
-    let mut refuse = |field: &str, asked: bool| {
-        if asked {
-            faults.unsupported(format!("linux.resources.{field}"), "not supported by this version");
-        }
-    };
-    if let Some(io) = resources.block_io() {
-        refuse("blockIO.weight", io.weight().unwrap_or(0) != 0);
-        refuse("blockIO.leafWeight", io.leaf_weight().unwrap_or(0) != 0);
-        refuse("blockIO.weightDevice", some(io.weight_device().as_ref()));
-        refuse("blockIO.throttleReadBpsDevice", some(io.throttle_read_bps_device().as_ref()));
-        refuse("blockIO.throttleWriteBpsDevice", some(io.throttle_write_bps_device().as_ref()));
-        refuse("blockIO.throttleReadIOPSDevice", some(io.throttle_read_iops_device().as_ref()));
-        refuse("blockIO.throttleWriteIOPSDevice", some(io.throttle_write_iops_device().as_ref()));
-    }
-    refuse("rdma", resources.rdma().as_ref().is_some_and(|map| !map.is_empty()));
-    refuse("unified", resources.unified().as_ref().is_some_and(|map| !map.is_empty()));
 }

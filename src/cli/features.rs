@@ -9,6 +9,7 @@ use super::{Run, print_json, version};
 use crate::bundle::{OCI_VERSION, OCI_VERSION_MIN};
 use crate::error::Result;
 use crate::hooks::HooksPlan;
+use crate::process::memory_policy;
 use crate::seccomp::support;
 use crate::{namespaces, rootfs};
 
@@ -76,9 +77,16 @@ struct Linux {
     apparmor: Enabled,
     selinux: Enabled,
     intel_rdt: Enabled,
-    memory_policy: Enabled,
+    memory_policy: MemoryPolicy,
     mount_extensions: MountExtensions,
     net_devices: Enabled,
+}
+
+/// The `linux.memoryPolicy` object.
+#[derive(Debug, Serialize)]
+struct MemoryPolicy {
+    modes: Vec<String>,
+    flags: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -119,9 +127,12 @@ pub fn document() -> Document {
             // The process's label is applied, that of the mounts is not.
             selinux: enabled(false),
             intel_rdt: enabled(false),
-            memory_policy: enabled(false),
-            mount_extensions: MountExtensions { idmap: enabled(false) },
-            net_devices: enabled(false),
+            memory_policy: MemoryPolicy {
+                modes: memory_policy::MODES.iter().map(ToString::to_string).collect(),
+                flags: memory_policy::FLAGS.iter().map(ToString::to_string).collect(),
+            },
+            mount_extensions: MountExtensions { idmap: enabled(rootfs::options::maps_ids()) },
+            net_devices: enabled(true),
         },
         annotations,
     }

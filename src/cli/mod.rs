@@ -24,6 +24,7 @@ mod run;
 mod spec;
 mod start;
 mod state;
+mod update;
 mod version;
 
 use std::ffi::OsString;
@@ -106,6 +107,7 @@ static COMMANDS: [(&str, &[Entry]); 3] = [
             entry::<kill::Args>(),
             entry::<pause::Args>(),
             entry::<resume::Args>(),
+            entry::<update::Args>(),
             entry::<delete::Args>(),
         ],
     ),
@@ -257,7 +259,7 @@ mod tests {
             .filter_map(|line| line.strip_prefix("  "))
             .filter_map(|line| line.split_whitespace().next())
             .collect();
-        let all = "create start run exec kill pause resume delete state list ps spec explain features";
+        let all = "create start run exec kill pause resume update delete state list ps spec explain features";
         assert_eq!(named.join(" "), all);
     }
 

@@ -12,17 +12,18 @@ use oci_spec::runtime::ContainerState;
 
 use super::CreateOptions;
 use super::plan::{self, Plan};
+use super::readiness;
 use super::record::{ProcessId, Record};
 use super::store::{Entry, Store};
 use crate::bundle::Bundle;
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Result};
 use crate::hooks;
-use crate::host::{clock, mounts, procfs};
+use crate::host::{clock, id_mapping, mounts, procfs};
 use crate::init::{self, Channel, Gate, Handles, Message};
-use crate::namespaces::{self, Namespace};
+use crate::namespaces::{self, Namespace, NetDevices};
 use crate::process;
-use crate::rootfs::Sources;
+use crate::rootfs::{Sources, Unmapped};
 use crate::sys::child::{ChildrenKept, Ending, Which, wait};
 use crate::sys::process::{first_not_passed, pidfd_send_signal};
 use crate::terminal;
@@ -57,13 +58,17 @@ struct Unfinished {
     entry: Entry,
     record: Record,
     cgroup: Option<Cgroup>,
+    devices: Option<NetDevices>,
     process: Option<(i32, OwnedFd)>,
 }
 
 impl Unfinished {
     /// Undoes everything, newest first, and runs the hooks that come after a container. What cannot be undone is left to
     /// `delete --force`, which finds it by what is left of the container's directory.
-    fn undo(self) {
+    fn undo(mut self) {
+        if let Some(devices) = &mut self.devices {
+            devices.give_back();
+        }
         if let Some((pid, pidfd)) = &self.process {
             let _ = pidfd_send_signal(pidfd, libc::SIGKILL);
             let _ = wait(Which::Pid(*pid), true);
@@ -93,13 +98,17 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
         return Err(Error::config("process: is missing"));
     }
     check_console(&plan, options, &start)?;
-    check_preserved(options.preserve_fds)?;
+    let sockets = options.activation.as_ref().map_or(0, |activation| activation.sockets);
+    check_preserved(sockets, options.preserve_fds)?;
     let joined = namespaces::Handles::open(&plan.init.namespaces)?;
+    let devices = NetDevices::find(&plan.init.namespaces, joined.get(Namespace::Network))?;
+    if let Some(listener) = plan.init.seccomp.as_ref().and_then(|filter| filter.listener.as_ref()) {
+        listener.check()?;
+    }
     let console = options.console_socket.as_deref().map(terminal::console::connect).transpose()?;
     let pidfd_socket = options.pidfd_socket.as_deref().map(terminal::console::connect).transpose()?;
-    // In a user namespace the container's root may not look at what the host's root may.
-    let sources = plan.init.namespaces.has(Namespace::User) && plan.init.namespaces.has(Namespace::Mount);
-    let sources = sources.then(|| Sources::open_for_another(&plan.init.rootfs)).transpose()?;
+    // One of them may be yet to be made, in the container's directory.
+    let sources = options.notify_directory.is_none().then(|| open_sources(&plan, &joined)).transpose()?;
 
     // 2. Take the id, and say what is about to be made.
     let mut record = record_of(&bundle, &plan, options);
@@ -107,7 +116,7 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
         record.mounts_on_host = Some(mounts::count_at(&record.rootfs)?);
     }
     let entry = store.claim(&options.id)?;
-    let mut unfinished = Unfinished { entry, record, cgroup: None, process: None };
+    let mut unfinished = Unfinished { entry, record, cgroup: None, devices, process: None };
     let made = make(&mut unfinished, &plan, (joined, console, sources), start);
     let (channel, master, signals) = match made {
         Ok(made) => made,
@@ -120,7 +129,7 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
     // 7. It is there: remember it, and tell whoever asked.
     let told = tell(&mut unfinished, options, pidfd_socket.as_ref());
     match (told, unfinished) {
-        (Ok(()), Unfinished { entry, record, cgroup: Some(cgroup), process: Some((pid, pidfd)) }) => {
+        (Ok(()), Unfinished { entry, record, cgroup: Some(cgroup), process: Some((pid, pidfd)), .. }) => {
             Ok(Created { entry, record, cgroup, pid, pidfd, channel, master, signals })
         }
         (told, unfinished) => {
@@ -151,40 +160,71 @@ fn check_console(plan: &Plan, options: &CreateOptions, start: &Start) -> Result<
 ///
 /// # Errors
 /// Names the first that is missing.
-pub(super) fn check_preserved(count: u32) -> Result<()> {
-    match first_not_passed(count) {
+pub(super) fn check_preserved(sockets: u32, count: u32) -> Result<()> {
+    match first_not_passed(sockets.saturating_add(count)) {
         None => Ok(()),
+        Some(number) if number - 3 < sockets => {
+            Err(Error::config(format!("LISTEN_FDS={sockets}: descriptor {number} is not open")))
+        }
         Some(number) => Err(Error::config(format!("--preserve-fds {count}: descriptor {number} is not open"))),
     }
 }
 
-type Inputs = (namespaces::Handles, Option<OwnedFd>, Option<Sources>);
+/// In a user namespace the container's root may not look at what the host's root may: then the host's side opens the
+/// sources of mounts.
+fn open_sources(plan: &Plan, joined: &namespaces::Handles) -> Result<OpenSources> {
+    let sources = plan.init.namespaces.has(Namespace::User) && plan.init.namespaces.has(Namespace::Mount);
+    let sources = Sources::open_on_host(&plan.init.rootfs, sources)?;
+    let joins = joined.get(Namespace::User);
+    let unmapped = sources.as_ref().map(|sources| sources.map_ids(&plan.init.rootfs, joins)).transpose()?;
+    Ok((sources, unmapped))
+}
+
+type OpenSources = (Option<Sources>, Option<Unmapped>);
+type Inputs = (namespaces::Handles, Option<OwnedFd>, Option<OpenSources>);
 type Made = (Channel, Option<OwnedFd>, Option<Box<Signals>>);
 
-fn make(unfinished: &mut Unfinished, plan: &Plan, (joined, console, sources): Inputs, start: Start) -> Result<Made> {
+fn make(unfinished: &mut Unfinished, plan: &Plan, inputs: Inputs, start: Start) -> Result<Made> {
+    let (joined, console, sources) = inputs;
     unfinished.entry.write(&unfinished.record)?;
+    if plan.init.activation.as_ref().is_some_and(|activation| activation.notify_socket.is_some()) {
+        readiness::make_directory(unfinished.entry.directory())?;
+    }
+    let (sources, unmapped) = sources.map_or_else(|| open_sources(plan, &joined), Ok)?;
 
     // 3. The control group that the first process is born in, with its limits.
     let cgroup = unfinished.cgroup.insert(Cgroup::begin(&plan.cgroup)?);
 
     // 4. The first process, born in its namespaces and in its cgroup.
-    let (gate, signals) = match start {
-        Start::Later => (Gate::Fifo(unfinished.entry.make_gate()?), None),
-        Start::Now(signals) => (Gate::Channel, signals),
+    let (gate, meeting, signals) = match start {
+        Start::Later => {
+            let meeting = unfinished.record.notifies().then(|| unfinished.entry.make_meeting()).transpose()?;
+            (Gate::Fifo(unfinished.entry.make_gate()?), meeting, None)
+        }
+        Start::Now(signals) => (Gate::Channel, None, signals),
     };
     let (ours, theirs) = Channel::pair()?;
     let state = unfinished.record.oci_state();
-    let handles = Handles { channel: theirs, joined, sources, gate, state: state.clone() };
+    let handles = Handles { channel: theirs, joined, sources, gate, meeting, state: state.clone() };
     let (pid, pidfd, channel) =
-        init::clone_first_process(&plan.init, handles, signals.as_deref(), ours, cgroup.birth_fd()?)?;
+        init::clone_first_process(&plan.init, handles, signals.as_deref(), ours, cgroup.birth_fd()?)
+            .map_err(|error| cgroup.explain_birth(error))?;
     unfinished.process = Some((pid, pidfd));
 
-    // 5. What only the host's side can do for it: the control groups of other hierarchies, and its ids, what
-    //    the OOM killer is to think of it.
+    // 5. What only the host's side can do for it: the control groups of other hierarchies, its ids, its network
+    //    devices, what the OOM killer is to think of it.
     cgroup.finish(&plan.cgroup)?;
     let proc = procfs::handle()?;
     if plan.init.namespaces.makes(Namespace::User) {
         namespaces::write_id_mappings(&plan.init.namespaces, pid, proc.as_fd())?;
+        if let Some(unmapped) = unmapped.filter(|unmapped| !unmapped.is_empty()) {
+            // It has these mounts too, and attaches none before it is told.
+            let namespace = id_mapping::namespace_of(pid, proc.as_fd())?;
+            unmapped.map(&plan.init.rootfs, namespace.as_fd())?;
+        }
+    }
+    if let Some(devices) = &mut unfinished.devices {
+        devices.move_to(pid, proc.as_fd())?;
     }
     if plan.init.waits {
         // A child that is gone already has left its reason on the channel.
@@ -282,6 +322,7 @@ fn record_of(bundle: &Bundle, plan: &Plan, options: &CreateOptions) -> Record {
         annotations,
         process: None,
         cgroups: plan.cgroup.cgroups(),
+        resources: bundle.spec.linux().as_ref().and_then(|linux| linux.resources().clone()),
         joining: init::Container {
             namespaces: plan.init.namespaces.own(),
             process: plan.init.process.clone(),
@@ -289,6 +330,7 @@ fn record_of(bundle: &Bundle, plan: &Plan, options: &CreateOptions) -> Record {
             keep_keyring: plan.init.keep_keyring,
         },
         mounts_on_host: None,
+        own_pids: plan.init.namespaces.makes(Namespace::Pid),
         nothing_to_start: plan.init.process.is_missing(),
         poststart: plan.init.hooks.poststart.clone(),
         poststop: plan.init.hooks.poststop.clone(),

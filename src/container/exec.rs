@@ -6,6 +6,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
+use oci_spec::runtime::ContainerState;
 
 use super::Status;
 use super::create::{check_preserved, early_end, write_pid_file};
@@ -41,11 +42,12 @@ pub fn exec(store: &Store, options: &ExecOptions) -> Result<i32> {
     // 1. The container as it is now, by its first process, which cannot be mistaken for another from here on.
     let entry = store.find(&options.id)?;
     let record = entry.read()?.ok_or_else(|| refused(&options.id, Status::Creating))?;
-    match record.status(&entry)? {
-        Status::Created | Status::Running => {}
-        Status::Paused if options.ignore_paused => {}
+    let status = match record.status(&entry)? {
+        Status::Created => ContainerState::Created,
+        Status::Running => ContainerState::Running,
+        Status::Paused if options.ignore_paused => ContainerState::Running,
         status => return Err(refused(&options.id, status)),
-    }
+    };
     let first = record.process.map(ProcessId::open).transpose()?.flatten();
     let first = first.ok_or_else(|| refused(&options.id, Status::Stopped))?;
 
@@ -54,7 +56,10 @@ pub fn exec(store: &Store, options: &ExecOptions) -> Result<i32> {
     let plan = exec_plan::plan(options, record.joining.clone(), &mut faults)?;
     let cgroups = cgroup::inside(&record.cgroups, &options.cgroups, &mut faults);
     faults.into_result()?;
-    check_preserved(options.preserve_fds)?;
+    check_preserved(0, options.preserve_fds)?;
+    if let Some(listener) = plan.container.seccomp.as_ref().and_then(|filter| filter.listener.as_ref()) {
+        listener.check()?;
+    }
     let console = options.console_socket.as_deref().map(console::connect).transpose()?;
     let pidfd_socket = options.pidfd_socket.as_deref().map(console::connect).transpose()?;
     // Signals that come from here on are the process's, or are kept until it has ended.
@@ -74,7 +79,8 @@ pub fn exec(store: &Store, options: &ExecOptions) -> Result<i32> {
     let joined = handles.and_then(|handles| {
         let (pid, pidfd) = clone(&plan, &handles, signals.as_ref(), &cgroup, &record)?;
         drop(handles);
-        let told = lead(&ours, pid, console.as_ref()).and_then(|master| {
+        let pass_on = |listener: OwnedFd| record.pass_on(listener.as_fd(), pid, status);
+        let told = lead(&ours, pid, console.as_ref(), pass_on).and_then(|master| {
             tell(options, pid, &pidfd, pidfd_socket.as_ref())?;
             Ok(master)
         });
@@ -132,7 +138,12 @@ fn clone(
 }
 
 /// Answers the process until it has become its program; gives the terminal's master end, if it is nobody else's.
-fn lead(channel: &Channel, pid: i32, console: Option<&OwnedFd>) -> Result<Option<OwnedFd>> {
+fn lead(
+    channel: &Channel,
+    pid: i32,
+    console: Option<&OwnedFd>,
+    pass_on: impl Fn(OwnedFd) -> Result<()>,
+) -> Result<Option<OwnedFd>> {
     let mut master = None;
     let mut ready = false;
     loop {
@@ -149,6 +160,10 @@ fn lead(channel: &Channel, pid: i32, console: Option<&OwnedFd>) -> Result<Option
                 let _ = channel.send(&Message::Go);
             }
             Some(Message::Ready) => ready = true,
+            Some(Message::Listener(listener)) => {
+                pass_on(listener)?;
+                let _ = channel.send(&Message::Go);
+            }
             Some(Message::Failed(error)) => return Err(error),
             Some(_) => return Err(Error::system("the process says what is not its to say")),
             // Its end of the channel closes at execve.

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 use serde::Serialize;
 
-use super::CreateOptions;
+use super::{CreateOptions, readiness};
 use crate::bundle::{self, Bundle};
 use crate::cgroup::{self, CgroupPlan};
 use crate::error::{Faults, Result};
@@ -12,7 +13,7 @@ use crate::hooks;
 use crate::host::cgroups::{Hierarchies, Layout, Version};
 use crate::init::InitPlan;
 use crate::namespaces::{self, IdMapping, Namespace, NamespacesPlan};
-use crate::process::{self, ProcessPlan};
+use crate::process::{self, Activation, ProcessPlan};
 use crate::rootfs::{self, Surroundings};
 use crate::seccomp;
 use crate::terminal;
@@ -34,13 +35,20 @@ pub struct Plan {
 pub fn plan(options: &CreateOptions) -> Result<(Bundle, Plan)> {
     bundle::check_id(&options.id)?;
     let mut faults = Faults::default();
-    let bundle = bundle::read(&options.bundle, &mut faults).map_err(|error| {
+    let mut bundle = bundle::read(&options.bundle, &mut faults).map_err(|error| {
         match std::mem::take(&mut faults).into_result() {
             // What is wrong with the file as a whole comes first.
             Err(more) => error.context(more),
             Ok(()) => error,
         }
     })?;
+    match &options.notify_directory {
+        Some(directory) if makes_or_joins(&bundle.spec, LinuxNamespaceType::Mount) => {
+            bind_notify_directory(&mut bundle.spec, directory);
+        }
+        Some(_) => log::warn!("NOTIFY_SOCKET: there is no way to a socket without a mount namespace"),
+        None => {}
+    }
     let mut hierarchies = Hierarchies::find()?;
     if cgroup::needs_own_paths(&bundle.spec) {
         hierarchies = hierarchies.with_own_paths()?;
@@ -71,6 +79,7 @@ pub fn decide(
         rootfs: &bundle.rootfs,
         mount_namespace: namespaces.has(Namespace::Mount),
         user_namespace: namespaces.has(Namespace::User),
+        id_mappings: (&namespaces.uid_mappings, &namespaces.gid_mappings),
         cgroups: &mounts.binds,
         cgroup2: mounts.cgroup2.as_deref(),
         cgroup_links: &mounts.links,
@@ -83,6 +92,11 @@ pub fn decide(
     let filter = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
     let seccomp = filter.map(|filter| seccomp::plan(filter, process.no_new_privileges, faults));
     check_ids(&process, &namespaces, faults);
+    let mut activation = options.activation.clone();
+    if !namespaces.has(Namespace::Mount) {
+        activation = activation.map(|activation| Activation { notify_socket: None, ..activation });
+    }
+    let sockets = activation.as_ref().map_or(0, |activation| activation.sockets);
     warn_of_missing_capabilities(&process, namespaces.has(Namespace::User));
     Some(Plan {
         cgroup,
@@ -90,6 +104,7 @@ pub fn decide(
             id: options.id.clone(),
             bundle: bundle.dir.clone(),
             waits: namespaces.makes(Namespace::User)
+                || !namespaces.net_devices.is_empty()
                 || hierarchies.list.iter().any(|hierarchy| hierarchy.version == Version::V1),
             namespaces,
             rootfs,
@@ -98,7 +113,8 @@ pub fn decide(
             process,
             seccomp,
             keep_keyring: options.no_new_keyring,
-            preserve_fds: options.preserve_fds,
+            preserve_fds: sockets.saturating_add(options.preserve_fds),
+            activation,
         },
     })
 }
@@ -126,6 +142,23 @@ impl Plan {
         }
         steps
     }
+}
+
+fn makes_or_joins(spec: &Spec, kind: LinuxNamespaceType) -> bool {
+    let linux = spec.linux().as_ref();
+    linux.and_then(|linux| linux.namespaces().as_ref()).is_some_and(|all| all.iter().any(|one| one.typ() == kind))
+}
+
+/// The container sees the directory of the socket for word of readiness; what it finds there is not its to change.
+fn bind_notify_directory(spec: &mut Spec, directory: &Path) {
+    let options = ["bind", "nosuid", "nodev", "noexec", "ro"];
+    let mut mount = Mount::default();
+    mount
+        .set_destination(readiness::DIRECTORY_INSIDE.into())
+        .set_source(Some(directory.to_owned()))
+        .set_typ(Some("bind".to_owned()))
+        .set_options(Some(options.map(str::to_owned).to_vec()));
+    spec.set_mounts(Some(spec.mounts().clone().into_iter().flatten().chain([mount]).collect()));
 }
 
 /// What the root needs to know of control groups.

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
+use oci_spec::runtime::{ContainerState, LinuxResources};
 use serde::{Deserialize, Serialize};
 
 use super::store::Entry;
 use super::{Report, Status};
 use crate::bundle::OCI_VERSION;
 use crate::cgroup::Cgroup;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::hooks::Hook;
 use crate::host::cgroups::ContainerCgroups;
 use crate::host::procfs;
@@ -38,6 +39,9 @@ pub struct Record {
     pub process: Option<ProcessId>,
     /// Its control groups.
     pub cgroups: ContainerCgroups,
+    /// What they limit, as it was configured or updated last; what is not there is not limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<LinuxResources>,
     /// What processes that join it are told.
     pub joining: init::Container,
     /// Its mounts are the host's, with no mount namespace to take them away: how many were on its root before.
@@ -45,6 +49,9 @@ pub struct Record {
     /// The configuration has no process: there is nothing to start.
     #[serde(default)]
     pub nothing_to_start: bool,
+    /// Its PID namespace was made for it, and ends with its first process.
+    #[serde(default)]
+    pub own_pids: bool,
     /// Hooks for after the start.
     pub poststart: Vec<Hook>,
     /// Hooks for after the end.
@@ -127,6 +134,25 @@ impl Record {
             state.set_annotations(Some(self.annotations.clone().into_iter().collect()));
         }
         state
+    }
+
+    /// Passes on the listener of the filter that process `pid` of the container is under to whoever is to answer its
+    /// notifications; `status` is the container's.
+    ///
+    /// # Errors
+    /// If it is not taken; or if no listener was asked for.
+    pub fn pass_on(&self, listener: BorrowedFd, pid: i32, status: ContainerState) -> Result<()> {
+        let agent = self.joining.seccomp.as_ref().and_then(|filter| filter.listener.as_ref());
+        let agent = agent.ok_or_else(|| Error::system("the container's process says what is not its to say"))?;
+        let mut state = self.oci_state();
+        state.set_status(status);
+        state.set_pid(self.process.map(|process| process.pid));
+        agent.send(&state, pid, listener)
+    }
+
+    /// Whether somebody is to be given the listener of its filter.
+    pub fn notifies(&self) -> bool {
+        self.joining.seccomp.as_ref().is_some_and(|filter| filter.listener.is_some())
     }
 
     /// What `state` prints.

@@ -6,22 +6,29 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag, open, openat, renameat};
+use nix::sys::socket::{Backlog, SockType, UnixAddr, bind, listen};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, mkfifoat, unlinkat};
 
+use super::readiness;
 use super::record::{ProcessId, Record};
 use crate::error::{Context, Error, Kind, Result};
+use crate::sys;
 
 const RECORD: &str = "state.json";
 const GATE: &str = "start";
+/// The record's name until it takes the other's place.
+const NEXT_RECORD: &str = "state.json.next";
 /// The start gate's name from when it is about to be opened.
 const OPENED: &str = "started";
+/// The socket beside the start gate.
+const MEETING: &str = "meeting";
 
 /// Where the containers of one runtime root are kept (`--root`).
 #[derive(Debug, Clone)]
@@ -38,6 +45,12 @@ impl Store {
     /// The directory that holds one directory per container.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Where the container `id` has the directory of the socket for word of readiness, if it has one; absolute.
+    pub fn notify_directory(&self, id: &str) -> PathBuf {
+        let path = self.root.join(id).join(readiness::DIRECTORY);
+        std::path::absolute(&path).unwrap_or(path)
     }
 
     /// Takes `id`: makes its directory, and locks it.
@@ -145,6 +158,28 @@ impl Entry {
         Ok(self)
     }
 
+    /// The other containers of the same root.
+    ///
+    /// # Errors
+    /// If the root cannot be read.
+    pub fn others(&self) -> Result<Vec<Self>> {
+        let what = || "read the directory of containers";
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut root = nix::dir::Dir::openat(&self.root, ".", flags, Mode::empty()).context(what)?;
+        let mut others = Vec::new();
+        for found in root.iter() {
+            let found = found.context(what)?;
+            let name = found.file_name().to_string_lossy();
+            if name.starts_with('.') || name == self.id.as_str() {
+                continue;
+            }
+            // What is gone by now, or is no directory, is no container.
+            let root = self.root.try_clone().context(what)?;
+            others.extend(Self::open(root, &name).ok());
+        }
+        Ok(others)
+    }
+
     /// Lets others change the container.
     pub fn unlock(&mut self) {
         self.lock = None;
@@ -204,11 +239,35 @@ impl Entry {
     }
 
     fn write_line(&self, value: &impl serde::Serialize, flags: OFlag) -> Result<()> {
+        self.write_text(RECORD, &self.line(value)?, flags)
+    }
+
+    /// Puts another record in the place of the one that is there: a reader sees the one or the other.
+    ///
+    /// # Errors
+    /// If it cannot be written; then the one that was there stays.
+    pub fn replace(&self, record: &Record) -> Result<()> {
+        let mut text = self.line(record)?;
+        if let Some(process) = record.process {
+            text.append(&mut self.line(&process)?);
+        }
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        self.write_text(NEXT_RECORD, &text, flags)?;
+        let what = || format!("write the state of {:?}", self.id);
+        renameat(&self.directory, NEXT_RECORD, &self.directory, RECORD).context(what)
+    }
+
+    fn line(&self, value: &impl serde::Serialize) -> Result<Vec<u8>> {
         let what = || format!("write the state of {:?}", self.id);
         let mut line = serde_json::to_vec(value).map_err(|error| Error::system(format!("{}: {error}", what())))?;
         line.push(b'\n');
-        let file = openat(&self.directory, RECORD, flags, Mode::S_IRUSR | Mode::S_IWUSR).context(what)?;
-        File::from(file).write_all(&line).context(what)
+        Ok(line)
+    }
+
+    fn write_text(&self, name: &str, text: &[u8], flags: OFlag) -> Result<()> {
+        let what = || format!("write the state of {:?}", self.id);
+        let file = openat(&self.directory, name, flags, Mode::S_IRUSR | Mode::S_IWUSR).context(what)?;
+        File::from(file).write_all(text).context(what)
     }
 
     /// Makes the start gate and gives a handle on it.
@@ -250,22 +309,76 @@ impl Entry {
         unlinkat(&self.directory, GATE, UnlinkatFlags::NoRemoveDir).context(|| "remove the start gate")
     }
 
+    /// Makes the socket at which a container that has something to hand over when it is started meets who starts it, and
+    /// gives its listening end.
+    ///
+    /// # Errors
+    /// As socket(2) and bind(2).
+    pub fn make_meeting(&self) -> Result<OwnedFd> {
+        let make = || {
+            let socket = sys::socket::unix(SockType::SeqPacket)?;
+            bind(socket.as_raw_fd(), &self.meeting()?)?;
+            listen(&socket, Backlog::new(1)?)?;
+            Ok::<_, Errno>(socket)
+        };
+        make().context(|| "make the socket beside the start gate")
+    }
+
+    /// Meets the container there, before it looks for anybody; nothing if it is gone.
+    ///
+    /// # Errors
+    /// As connect(2).
+    pub fn meet(&self) -> Result<Option<OwnedFd>> {
+        let meet = || {
+            let socket = sys::socket::unix(SockType::SeqPacket)?;
+            nix::sys::socket::connect(socket.as_raw_fd(), &self.meeting()?)?;
+            Ok::<_, Errno>(socket)
+        };
+        match meet() {
+            Ok(socket) => Ok(Some(socket)),
+            Err(Errno::ECONNREFUSED | Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(errno).context(|| "connect to the socket beside the start gate"),
+        }
+    }
+
+    /// Its address: through the directory's descriptor, as the path may be longer than an address can be.
+    fn meeting(&self) -> nix::Result<UnixAddr> {
+        UnixAddr::new(format!("/proc/self/fd/{}/{MEETING}", self.directory.as_raw_fd()).as_str())
+    }
+
     /// Removes the directory and all that procrt keeps in it.
     ///
     /// # Errors
     /// If anything of it stays.
     pub fn remove(&self) -> Result<()> {
         let what = || format!("remove the directory of the container {:?}", self.id);
-        for name in [GATE, OPENED, RECORD] {
-            match unlinkat(&self.directory, name, UnlinkatFlags::NoRemoveDir) {
-                Ok(()) | Err(Errno::ENOENT) => {}
-                Err(errno) => return Err(errno).context(what),
-            }
+        match unlinkat(&self.directory, RECORD, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(errno).context(what),
         }
-        match unlinkat(&self.root, self.id.as_str(), UnlinkatFlags::RemoveDir) {
+        let remove = || unlinkat(&self.root, self.id.as_str(), UnlinkatFlags::RemoveDir);
+        let removed = match remove() {
+            // A container that was started and has ended rarely has any more than that.
+            Err(Errno::ENOTEMPTY) => {
+                self.empty().context(what)?;
+                remove()
+            }
+            removed => removed,
+        };
+        match removed {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
             Err(errno) => Err(errno).context(what),
         }
+    }
+
+    fn empty(&self) -> Result<()> {
+        for name in [GATE, OPENED, NEXT_RECORD, MEETING] {
+            match unlinkat(&self.directory, name, UnlinkatFlags::NoRemoveDir) {
+                Ok(()) | Err(Errno::ENOENT) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        readiness::remove_directory(self.directory.as_fd())
     }
 
     /// The directory.
@@ -308,8 +421,10 @@ mod tests {
             annotations: std::collections::BTreeMap::new(),
             process: None,
             cgroups: crate::host::cgroups::ContainerCgroups(Vec::new()),
+            resources: None,
             joining: crate::init::Container::default(),
             mounts_on_host: None,
+            own_pids: false,
             nothing_to_start: false,
             poststart: Vec::new(),
             poststop: Vec::new(),
@@ -319,6 +434,10 @@ mod tests {
         let process = ProcessId { pid: 7, start_time: 8 };
         entry.write_process(process).unwrap();
         assert_eq!(entry.read().unwrap().unwrap().process, Some(process));
+        let another = Record { begun: 9, process: Some(process), ..record };
+        entry.replace(&another).unwrap();
+        let read = entry.read().unwrap().unwrap();
+        assert_eq!((read.begun, read.process), (9, Some(process)));
         entry.remove().unwrap();
     }
 
@@ -333,6 +452,20 @@ mod tests {
         assert_eq!(std::fs::read_dir(root.path().join("x")).unwrap().count(), 0);
         std::fs::write(root.path().join("x").join(OPENED), "").unwrap();
         entry.remove().unwrap();
+    }
+
+    #[test]
+    fn a_container_is_met_if_it_is_there_and_its_socket_is_removed_with_it() {
+        let root = tempfile::tempdir().unwrap();
+        let entry = Store::new(root.path()).claim("x").unwrap();
+        assert!(entry.meet().unwrap().is_none());
+        let socket = entry.make_meeting().unwrap();
+        assert!(entry.meet().unwrap().is_some());
+        drop(socket);
+        assert!(entry.meet().unwrap().is_none());
+        entry.make_gate().unwrap();
+        entry.remove().unwrap();
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::os::fd::RawFd;
 
 use nix::sys::prctl;
 
+use super::{Channel, hand_over};
 use crate::error::{Context, Error, Result};
 use crate::process::{self, Command, ProcessPlan};
 use crate::seccomp::{self, Finished};
@@ -38,7 +39,8 @@ pub(super) fn prepare(
     (!plan.is_missing()).then(|| Command::find(plan)).transpose()
 }
 
-/// Becomes the program. `signals` are those that the caller holds back.
+/// Becomes the program. `signals` are those that the caller holds back; at the other end of `channel` the host's side waits
+/// for the listener of the filter, if it has one.
 ///
 /// # Errors
 /// Whichever step failed.
@@ -47,6 +49,7 @@ pub(super) fn begin(
     filter: Option<Finished>,
     command: Option<&Command>,
     signals: Option<&Signals>,
+    channel: &Channel,
 ) -> Result<Infallible> {
     if plan.no_new_privileges {
         prctl::set_no_new_privs().context(|| "process.noNewPrivileges: set it")?;
@@ -57,7 +60,10 @@ pub(super) fn begin(
     sys::process::restore_sigpipe().context(|| "restore the handling of SIGPIPE")?;
     // The filter comes last: it need not allow what procrt does, but for what it takes to give CAP_SYS_ADMIN back.
     if let Some(filter) = filter {
-        seccomp::install(filter)?;
+        match filter.listener {
+            None => seccomp::install(filter)?,
+            Some(_) => hand_over::install(filter, channel)?,
+        }
     }
     if held_capabilities(plan, filter.is_some()) != 0 {
         process::drop_to_final_capabilities(plan)?;

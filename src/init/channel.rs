@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, accept4, recvmsg, sendmsg,
+    socketpair,
 };
 
 use crate::cgroup::Entrance;
@@ -29,6 +30,8 @@ pub enum Message {
     Child(OwnedFd),
     /// From the child: here is the terminal's master end.
     Terminal(OwnedFd),
+    /// From the child: it is under its filter, and this is the listener of the filter's notifications.
+    Listener(OwnedFd),
     /// From the child: namespaces and mounts are there, it is the time of the hooks on the host's side.
     Hooks,
     /// From the child: everything is done but starting.
@@ -53,6 +56,33 @@ impl Channel {
         Ok((Self(one), Self(other)))
     }
 
+    /// The end of the one who connects to `socket`, a listening socket of this kind.
+    ///
+    /// # Errors
+    /// As accept(2).
+    pub fn accept(socket: BorrowedFd) -> Result<Self> {
+        loop {
+            match accept4(socket.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
+                Ok(fd) => return Ok(Self(crate::sys::process::take_received(fd))),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno).context(|| "meet the process that starts the container"),
+            }
+        }
+    }
+
+    /// The other end of [`Channel::accept`]: `socket` is connected.
+    pub fn of_connected(socket: OwnedFd) -> Self {
+        Self(socket)
+    }
+
+    /// Another handle on the same end.
+    ///
+    /// # Errors
+    /// As fcntl(2).
+    pub fn another(&self) -> Result<Self> {
+        self.0.try_clone().map(Self).context(|| "copy the channel's descriptor")
+    }
+
     /// Sends `message`.
     ///
     /// # Errors
@@ -63,6 +93,7 @@ impl Channel {
             Message::Enter(entrance) => (b'E', Vec::new(), &entrance.tasks),
             Message::Child(pidfd) => (b'C', Vec::new(), std::slice::from_ref(pidfd)),
             Message::Terminal(master) => (b'T', Vec::new(), std::slice::from_ref(master)),
+            Message::Listener(listener) => (b'L', Vec::new(), std::slice::from_ref(listener)),
             Message::Hooks => (b'H', Vec::new(), &[]),
             Message::Ready => (b'R', Vec::new(), &[]),
             Message::Failed(error) => (b'F', encode(error), &[]),
@@ -146,6 +177,7 @@ fn decode(packet: &[u8], mut descriptors: Vec<OwnedFd>) -> Result<Option<Message
         (b'G', _) => Message::Go,
         (b'C', Some(pidfd)) => Message::Child(pidfd),
         (b'T', Some(master)) => Message::Terminal(master),
+        (b'L', Some(listener)) => Message::Listener(listener),
         (b'H', _) => Message::Hooks,
         (b'R', _) => Message::Ready,
         (b'F', _) => Message::Failed(decode_error(body)),

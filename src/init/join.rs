@@ -155,5 +155,6 @@ fn join(plan: &JoinPlan, handles: &JoinHandles, signals: Option<&Signals>) -> Re
     let command = become_process::prepare(process, seccomp.is_some(), plan.preserve_fds, &mut kept)?;
     prctl::set_pdeathsig(None).context(|| "outlive the parent")?;
     handles.channel.send(&Message::Ready)?;
-    become_process::begin(process, seccomp.as_ref().map(Filter::finished), command.as_ref(), signals)
+    let filter = seccomp.as_ref().map(Filter::finished);
+    become_process::begin(process, filter, command.as_ref(), signals, &handles.channel)
 }

@@ -7,6 +7,7 @@
 mod become_process;
 mod channel;
 mod gate;
+mod hand_over;
 mod join;
 mod stage;
 
@@ -26,7 +27,7 @@ use crate::error::{Context, Result};
 use crate::hooks::{self, HooksPlan};
 use crate::host::procfs;
 use crate::namespaces::{self, Namespace, NamespacesPlan};
-use crate::process::{self, Command, ProcessPlan};
+use crate::process::{self, Activation, Command, ProcessPlan};
 use crate::rootfs::{Root, RootfsPlan, Sources};
 use crate::seccomp::SeccompPlan;
 use crate::sys;
@@ -63,7 +64,10 @@ pub struct InitPlan {
     pub keep_keyring: bool,
     /// How many descriptors from 3 on it gets.
     pub preserve_fds: u32,
-    /// It waits for its ids to be mapped, or for control groups that it was not born in.
+    /// What it is told of a service manager.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activation: Option<Activation>,
+    /// It waits for its ids to be mapped, for its network devices, or for control groups that it was not born in.
     #[serde(skip)]
     pub waits: bool,
 }
@@ -79,6 +83,8 @@ pub struct Handles {
     pub sources: Option<Sources>,
     /// The start gate.
     pub gate: Gate,
+    /// Where whoever opens the gate is met, if the filter has a listener to be given: a listening socket.
+    pub meeting: Option<OwnedFd>,
     /// The container's state for hooks; status and pid are filled in.
     pub state: oci_spec::runtime::State,
 }
@@ -88,6 +94,7 @@ impl Handles {
     /// side's own, one would keep the container's lock with whoever lives longest, and others are directories of the host's.
     fn close_all_others(&self, preserved: u32) -> Result<()> {
         let handles = self.joined.all().chain(self.sources.iter().flat_map(Sources::all)).chain(self.gate.as_fd());
+        let handles = handles.chain(self.meeting.as_ref().map(AsFd::as_fd));
         let mut kept: Vec<RawFd> = handles.chain([self.channel.as_fd()]).map(as_raw).collect();
         close_all_but(preserved, &mut kept)
     }
@@ -108,8 +115,9 @@ fn close_all_but(preserved: u32, kept: &mut [RawFd]) -> Result<()> {
 /// to the host's side, and the process ends.
 pub fn run(plan: &InitPlan, handles: Handles, signals: Option<&Signals>) -> ! {
     let closed = handles.close_all_others(plan.preserve_fds);
-    let Handles { channel, joined, sources, gate, state } = handles;
-    let prepared = match closed.and_then(|()| prepare(plan, &channel, joined, sources, &gate, &state)) {
+    let Handles { channel, joined, sources, gate, meeting, state } = handles;
+    let waiting = (&gate, meeting.as_ref());
+    let prepared = match closed.and_then(|()| prepare(plan, &channel, joined, sources, waiting, &state)) {
         Ok(prepared) => prepared,
         Err(error) => {
             let _ = channel.send(&Message::Failed(error));
@@ -120,7 +128,10 @@ pub fn run(plan: &InitPlan, handles: Handles, signals: Option<&Signals>) -> ! {
     let Ok(opened) = gate.wait(&channel, proc.as_fd()) else { sys::process::exit_now(1) };
     // Nothing of the host's is left: a hook and the program can come from the image.
     drop((gate, proc));
-    let Err(error) = begin(plan, command.as_ref(), pid, signals, &state);
+    let met = meeting.as_ref().map(|meeting| Channel::accept(meeting.as_fd())).transpose();
+    drop(meeting);
+    let Err(error) =
+        met.and_then(|met| begin(plan, command.as_ref(), pid, signals, &state, met.as_ref().unwrap_or(&channel)));
     opened.fail(&channel, &error);
     sys::process::exit_now(1)
 }
@@ -140,7 +151,7 @@ fn prepare(
     channel: &Channel,
     joined: namespaces::Handles,
     sources: Option<Sources>,
-    gate: &Gate,
+    (gate, meeting): (&Gate, Option<&OwnedFd>),
     state: &oci_spec::runtime::State,
 ) -> Result<Prepared> {
     // 1. Nothing of a container that is not finished outlives its maker.
@@ -157,11 +168,7 @@ fn prepare(
     }
     setsid().context(|| "begin a session")?;
     Root::set_propagation(&plan.rootfs)?;
-    let sources = match sources {
-        Some(sources) => sources,
-        None => Sources::open(&plan.rootfs)?,
-    };
-    let (tree, binds) = sources.into_parts();
+    let (tree, binds) = Sources::complete(sources, &plan.rootfs)?;
     let root = Root::attach(&plan.rootfs, tree)?;
 
     // 3. It is in its control groups and root of its user namespace before it makes anything; a cgroup namespace has its
@@ -224,7 +231,10 @@ fn prepare(
     prctl::set_dumpable(false).context(|| "be out of the reach of other processes")?;
     drop(root);
     let mut kept: Vec<_> = [channel.as_fd(), proc.as_fd()].into_iter().chain(gate.as_fd()).map(as_raw).collect();
-    let command = become_process::prepare(&plan.process, plan.seccomp.is_some(), plan.preserve_fds, &mut kept)?;
+    kept.extend(meeting.map(AsRawFd::as_raw_fd));
+    let told = plan.activation.as_ref().map(|activation| activation.told(&plan.process, std::process::id()));
+    let process = told.as_ref().unwrap_or(&plan.process);
+    let command = become_process::prepare(process, plan.seccomp.is_some(), plan.preserve_fds, &mut kept)?;
 
     // 8. From here on it lives on its own.
     prctl::set_pdeathsig(None).context(|| "outlive the parent")?;
@@ -239,10 +249,11 @@ fn begin(
     pid: i32,
     signals: Option<&Signals>,
     state: &oci_spec::runtime::State,
+    channel: &Channel,
 ) -> Result<Infallible> {
     run_hooks("startContainer", &plan.hooks.start_container, plan, state, (pid, ContainerState::Created), false)?;
     let filter = plan.seccomp.as_ref().map(SeccompPlan::finished);
-    become_process::begin(&plan.process, filter, command, signals)
+    become_process::begin(&plan.process, filter, command, signals, channel)
 }
 
 fn run_hooks(

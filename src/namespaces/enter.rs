@@ -8,9 +8,9 @@ use nix::sys::prctl;
 use nix::sys::stat::{Mode, fstat, stat};
 use nix::unistd::{Gid, Uid, setresgid, setresuid};
 
-use super::{IdMapping, Namespace, NamespacesPlan};
+use super::{Namespace, NamespacesPlan};
 use crate::error::{Context, Error, Result};
-use crate::host::procfs;
+use crate::host::{id_mapping, procfs};
 use crate::sys;
 
 /// The namespaces that are joined, open. Opened on the host's side, before anything is made, so that a path that is
@@ -119,15 +119,7 @@ impl ChildrenElsewhere {
 /// # Errors
 /// Names the file and the kernel's refusal.
 pub fn write_id_mappings(plan: &NamespacesPlan, pid: i32, proc: BorrowedFd) -> Result<()> {
-    for (file, mappings) in [("uid_map", &plan.uid_mappings), ("gid_map", &plan.gid_mappings)] {
-        let path = format!("{pid}/{file}");
-        procfs::write(proc, &path, &map_text(mappings)).context(|| format!("write /proc/{path}"))?;
-    }
-    Ok(())
-}
-
-fn map_text(mappings: &[IdMapping]) -> String {
-    mappings.iter().map(|map| format!("{} {} {}\n", map.container, map.host, map.size)).collect()
+    id_mapping::write(&plan.uid_mappings, &plan.gid_mappings, pid, proc)
 }
 
 /// Becomes root of the user namespace that this process is in, so that it owns what it makes.

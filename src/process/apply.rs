@@ -25,7 +25,8 @@ pub fn new_session_keyring(id: &str) -> Result<()> {
     }
 }
 
-/// Sets what takes privileges that the container's user may not have: limits, priorities, labels.
+/// Sets what takes privileges that the container's user may not have, or what the container's filter may forbid: limits,
+/// priorities, the memory policy, labels.
 ///
 /// # Errors
 /// Names the setting and its value.
@@ -43,6 +44,9 @@ pub fn set_limits(plan: &ProcessPlan, proc: BorrowedFd) -> Result<()> {
     if let Some(domain) = plan.personality {
         nix::sys::personality::set(nix::sys::personality::Persona::from_bits_retain(domain as i32))
             .context(|| format!("linux.personality: set {domain:#x}"))?;
+    }
+    if let Some(policy) = &plan.memory_policy {
+        policy.set()?;
     }
     if let Some(profile) = &plan.apparmor_profile {
         let text = format!("exec {profile}");

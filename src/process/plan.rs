@@ -5,7 +5,7 @@ use oci_spec::runtime::{
     Process, Scheduler, Spec,
 };
 
-use super::{CapabilitySets, ProcessPlan, Rlimit, affinity};
+use super::{CapabilitySets, ProcessPlan, Rlimit, affinity, memory_policy};
 use crate::error::Faults;
 use crate::host::lsm;
 use crate::sys::process::SchedulerAttributes;
@@ -14,9 +14,8 @@ use crate::sys::process::SchedulerAttributes;
 /// before `start`: then the plan has no arguments, and whoever would start it refuses.
 pub fn plan(spec: &Spec, faults: &mut Faults) -> Option<ProcessPlan> {
     let linux = spec.linux().as_ref();
-    if linux.is_some_and(|linux| linux.memory_policy().is_some()) {
-        faults.unsupported("linux.memoryPolicy", "memory policies are not there yet");
-    }
+    let memory_policy = linux.and_then(|linux| linux.memory_policy().as_ref());
+    let memory_policy = memory_policy.map(|policy| memory_policy::plan(policy, faults));
     if linux.is_some_and(|linux| linux.intel_rdt().is_some()) {
         faults.unsupported("linux.intelRdt", "Intel RDT is not there yet");
     }
@@ -24,10 +23,10 @@ pub fn plan(spec: &Spec, faults: &mut Faults) -> Option<ProcessPlan> {
         faults.unsupported("linux.mountLabel", format_args!("{label:?}: mount labels are not there yet"));
     }
     let Some(process) = spec.process() else {
-        return Some(ProcessPlan::default());
+        return Some(ProcessPlan { memory_policy, ..ProcessPlan::default() });
     };
     let personality = personality(spec, faults);
-    Some(ProcessPlan { personality, ..plan_one(process, faults) })
+    Some(ProcessPlan { personality, memory_policy, ..plan_one(process, faults) })
 }
 
 /// Decides about a process that joins a container whose own is `container`: where `process` is silent, that is asked.
@@ -41,6 +40,7 @@ pub fn plan_joining(process: &Process, container: &ProcessPlan, faults: &mut Fau
         no_new_privileges: process.no_new_privileges().unwrap_or(container.no_new_privileges),
         oom_score_adj: plan.oom_score_adj.or(container.oom_score_adj),
         personality: container.personality,
+        memory_policy: container.memory_policy,
         scheduler: plan.scheduler.or(container.scheduler),
         io_priority: plan.io_priority.or(container.io_priority),
         exec_affinity: if process.exec_cpu_affinity().is_some() { plan.exec_affinity } else { container.exec_affinity },
@@ -116,6 +116,7 @@ fn plan_one(process: &Process, faults: &mut Faults) -> ProcessPlan {
             }
         }),
         personality: None,
+        memory_policy: None,
         scheduler: process.scheduler().as_ref().and_then(|scheduler| self::scheduler(scheduler, faults)),
         io_priority: process.io_priority().as_ref().map(|priority| {
             let level = priority.priority();

@@ -7,6 +7,7 @@ mod apply;
 mod copy_up;
 mod describe;
 mod devices;
+mod id_map;
 mod inside;
 mod mounts;
 pub mod options;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 pub use apply::{Root, Sources, open_ptmx};
+pub use id_map::{IdMap, Ids, Unmapped};
 pub use plan::{DEFAULT_DEVICES, Surroundings, plan};
 
 use options::Attributes;
@@ -42,6 +44,9 @@ pub struct MountPlan {
     pub destination: PathBuf,
     /// What it is.
     pub what: What,
+    /// How its ids are mapped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id_map: Option<IdMap>,
     /// Attributes for the mount itself.
     pub attributes: Attributes,
     /// Attributes for the mount and all below it.

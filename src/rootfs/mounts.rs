@@ -25,9 +25,9 @@ impl Root<'_> {
     pub fn mount_all(&self, binds: Vec<Option<OwnedFd>>) -> Result<()> {
         let mut binds = binds.into_iter();
         for mount in &self.plan.mounts {
-            let bind = match binds.next() {
-                Some(open) => open,
+            let bind = match binds.next().flatten() {
                 None => copy_source(mount)?,
+                open => open,
             };
             self.mount_one(mount, bind).map_err(|error| {
                 let what = match &mount.what {

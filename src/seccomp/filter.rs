@@ -4,6 +4,8 @@ use seccompiler::sock_filter;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::Listener;
+
 /// A filter as the kernel takes it.
 #[derive(Debug, Clone, Copy)]
 pub struct Finished<'a> {
@@ -11,6 +13,8 @@ pub struct Finished<'a> {
     pub flags: u32,
     /// The instructions.
     pub program: &'a [sock_filter],
+    /// Who is told of calls that it notifies of.
+    pub listener: Option<&'a Listener>,
 }
 
 /// A filter that is kept. In JSON the program is one string, sixteen hexadecimal digits an instruction (`code`, `jt`,
@@ -22,18 +26,21 @@ pub struct Filter {
     /// The instructions.
     #[serde(serialize_with = "pack", deserialize_with = "unpack")]
     pub program: Vec<sock_filter>,
+    /// Who is told of calls that it notifies of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listener: Option<Listener>,
 }
 
 impl Filter {
     /// What is installed.
     pub fn finished(&self) -> Finished<'_> {
-        Finished { flags: self.flags, program: &self.program }
+        Finished { flags: self.flags, program: &self.program, listener: self.listener.as_ref() }
     }
 }
 
 impl From<Finished<'_>> for Filter {
     fn from(filter: Finished) -> Self {
-        Self { flags: filter.flags, program: filter.program.to_vec() }
+        Self { flags: filter.flags, program: filter.program.to_vec(), listener: filter.listener.cloned() }
     }
 }
 
@@ -75,7 +82,7 @@ mod tests {
             sock_filter { code: 0x15, jt: 255, jf: 7, k: 0xc000_003e },
             sock_filter { code: 0xffff, jt: 1, jf: 2, k: u32::MAX },
         ];
-        let filter = Filter { flags: 2, program };
+        let filter = Filter { flags: 2, program, listener: None };
         let text = serde_json::to_string(&filter).unwrap();
         assert!(text.contains("00200000000000040015ff07c000003effff0102ffffffff"), "{text}");
         assert_eq!(serde_json::from_str::<Filter>(&text).unwrap(), filter);

@@ -12,6 +12,7 @@ mod calls;
 mod code;
 mod filter;
 mod install;
+mod listener;
 mod numbers;
 mod plan;
 mod rules;
@@ -23,7 +24,8 @@ use seccompiler::sock_filter;
 use serde::{Serialize, Serializer};
 
 pub use filter::{Filter, Finished};
-pub use install::install;
+pub use install::{install, install_with_listener};
+pub use listener::Listener;
 pub use plan::plan;
 
 /// A container's filter, ready to be installed.
@@ -49,6 +51,9 @@ pub struct SeccompPlan {
     /// The instructions; in JSON, each as `[code, jt, jf, k]`.
     #[serde(serialize_with = "instructions")]
     pub program: Vec<sock_filter>,
+    /// Who is told of calls that the filter notifies of; none if there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listener: Option<Listener>,
 }
 
 fn instructions<S: Serializer>(program: &[sock_filter], serializer: S) -> Result<S::Ok, S::Error> {
@@ -58,7 +63,7 @@ fn instructions<S: Serializer>(program: &[sock_filter], serializer: S) -> Result
 impl SeccompPlan {
     /// What is installed.
     pub fn finished(&self) -> Finished<'_> {
-        Finished { flags: self.flags, program: &self.program }
+        Finished { flags: self.flags, program: &self.program, listener: self.listener.as_ref() }
     }
 
     /// What the filter does, in a few short lines for a person.
@@ -77,11 +82,16 @@ impl SeccompPlan {
         if self.flags != 0 {
             installed.push(format!("with flags {:#x}", self.flags));
         }
-        vec![
+        let mut lines = vec![
             decides.join(", "),
             rules.join(", ") + "; a call made in any other way kills the process",
             installed.join(", "),
-        ]
+        ];
+        lines.extend(self.listener.iter().map(|Listener { path, metadata }| {
+            let beside = metadata.as_ref().map(|text| format!(", with {text:?}")).unwrap_or_default();
+            format!("its listener goes to \"{}\"{beside}", path.display())
+        }));
+        lines
     }
 }
 
@@ -97,6 +107,7 @@ fn words(answer: u32) -> String {
             errno => format!("fail with {errno:?}"),
         },
         libc::SECCOMP_RET_TRACE => format!("ask the tracer, with {data}"),
+        libc::SECCOMP_RET_USER_NOTIF => "ask the listener".into(),
         libc::SECCOMP_RET_LOG => "log and allow".into(),
         libc::SECCOMP_RET_ALLOW => "allow".into(),
         _ => format!("answer {answer:#x}"),

@@ -7,7 +7,7 @@ use super::calls::{self, Calls, Decision, RuleSet, Run};
 use super::code::{Code, MAX_LENGTH};
 use super::numbers::Name;
 use super::rules::{Rules, strictness};
-use super::{SeccompPlan, support};
+use super::{Listener, SeccompPlan, support};
 use crate::error::Faults;
 
 /// The answer to calls that are newer than the profile.
@@ -47,8 +47,8 @@ pub(super) fn plan_for(
     no_new_privileges: bool,
     faults: &mut Faults,
 ) -> SeccompPlan {
-    listener(profile, faults);
-    let flags = flags(profile, faults);
+    let listener = Listener::of(profile, faults);
+    let flags = flags(profile, listener.is_some(), faults);
     let rules = Rules::read(profile, faults);
     actions(profile, faults);
 
@@ -87,6 +87,7 @@ pub(super) fn plan_for(
         calls: all.first().map_or(0, |(_, calls)| calls.len()),
         unknown_names: found.iter().filter(|found| !**found).count(),
         program,
+        listener,
     }
 }
 
@@ -124,34 +125,20 @@ fn program(all: &[(Abi, Calls)], set: &RuleSet, default: u32, newer: u32) -> Vec
     code.finish()
 }
 
-fn listener(profile: &LinuxSeccomp, faults: &mut Faults) {
-    if let Some(path) = profile.listener_path() {
-        faults.unsupported(
-            "linux.seccomp.listenerPath",
-            format_args!("{:?}: notification is not supported by this version", path.to_string_lossy()),
-        );
-    }
-    if let Some(metadata) = profile.listener_metadata().as_ref().filter(|metadata| !metadata.is_empty()) {
-        faults.unsupported(
-            "linux.seccomp.listenerMetadata",
-            format_args!("{metadata:?}: notification is not supported by this version"),
-        );
-    }
-}
-
 /// The kernel's bits for the profile's flags.
-fn flags(profile: &LinuxSeccomp, faults: &mut Faults) -> u32 {
+fn flags(profile: &LinuxSeccomp, notifies: bool, faults: &mut Faults) -> u32 {
     let mut flags = 0;
     for (at, &flag) in profile.flags().as_deref().unwrap_or_default().iter().enumerate() {
         let path = || format!("linux.seccomp.flags[{at}]");
-        match support::flag(flag) {
-            None => {
-                faults.unsupported(path(), format_args!("{flag} is about notification: not supported by this version"));
-            }
-            Some(_) if !support::flag_available(flag) => {
+        match libc::c_ulong::from(support::flag(flag)) {
+            _ if !support::flag_available(flag) => {
                 faults.unsupported(path(), format_args!("this kernel does not have {flag}"));
             }
-            Some(bit) => flags |= bit,
+            // The kernel refuses the flag there.
+            libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV if !notifies => {
+                faults.add(path(), format_args!("{flag} has no meaning without SCMP_ACT_NOTIFY"));
+            }
+            bit => flags |= bit as u32,
         }
     }
     flags
@@ -159,7 +146,9 @@ fn flags(profile: &LinuxSeccomp, faults: &mut Faults) -> u32 {
 
 /// Asks the kernel about the actions that it may lack.
 fn actions(profile: &LinuxSeccomp, faults: &mut Faults) {
-    for action in [LinuxSeccompAction::ScmpActLog, LinuxSeccompAction::ScmpActKillProcess] {
+    for action in
+        [LinuxSeccompAction::ScmpActLog, LinuxSeccompAction::ScmpActKillProcess, LinuxSeccompAction::ScmpActNotify]
+    {
         let syscalls = profile.syscalls().as_deref().unwrap_or_default();
         let path = if profile.default_action() == action {
             "linux.seccomp.defaultAction".to_owned()

@@ -53,19 +53,17 @@ pub(super) struct Rules {
     pub(super) entries: Vec<Range<usize>>,
 }
 
-/// The kernel's constant for `action`, and the largest number that it takes with it; none if this version cannot do it.
-pub(super) fn base(action: LinuxSeccompAction) -> Option<(u32, u32)> {
+/// The kernel's constant for `action`, and the largest number that it takes with it.
+pub(super) fn base(action: LinuxSeccompAction) -> (u32, u32) {
     match action {
-        LinuxSeccompAction::ScmpActKill | LinuxSeccompAction::ScmpActKillThread => {
-            Some((libc::SECCOMP_RET_KILL_THREAD, 0))
-        }
-        LinuxSeccompAction::ScmpActKillProcess => Some((libc::SECCOMP_RET_KILL_PROCESS, 0)),
-        LinuxSeccompAction::ScmpActTrap => Some((libc::SECCOMP_RET_TRAP, 0)),
-        LinuxSeccompAction::ScmpActErrno => Some((libc::SECCOMP_RET_ERRNO, MAX_ERRNO)),
-        LinuxSeccompAction::ScmpActTrace => Some((libc::SECCOMP_RET_TRACE, DATA)),
-        LinuxSeccompAction::ScmpActLog => Some((libc::SECCOMP_RET_LOG, 0)),
-        LinuxSeccompAction::ScmpActAllow => Some((libc::SECCOMP_RET_ALLOW, 0)),
-        LinuxSeccompAction::ScmpActNotify => None,
+        LinuxSeccompAction::ScmpActKill | LinuxSeccompAction::ScmpActKillThread => (libc::SECCOMP_RET_KILL_THREAD, 0),
+        LinuxSeccompAction::ScmpActKillProcess => (libc::SECCOMP_RET_KILL_PROCESS, 0),
+        LinuxSeccompAction::ScmpActTrap => (libc::SECCOMP_RET_TRAP, 0),
+        LinuxSeccompAction::ScmpActErrno => (libc::SECCOMP_RET_ERRNO, MAX_ERRNO),
+        LinuxSeccompAction::ScmpActTrace => (libc::SECCOMP_RET_TRACE, DATA),
+        LinuxSeccompAction::ScmpActLog => (libc::SECCOMP_RET_LOG, 0),
+        LinuxSeccompAction::ScmpActAllow => (libc::SECCOMP_RET_ALLOW, 0),
+        LinuxSeccompAction::ScmpActNotify => (libc::SECCOMP_RET_USER_NOTIF, 0),
     }
 }
 
@@ -139,7 +137,7 @@ impl Rules {
     }
 }
 
-/// The answer of `action` with its number; on a fault, one that is never installed. `paths` are the action's and the number's.
+/// The answer of `action` with its number. `paths` are the action's and the number's.
 fn answer(
     action: LinuxSeccompAction,
     number: Option<u32>,
@@ -147,19 +145,14 @@ fn answer(
     faults: &mut Faults,
 ) -> u32 {
     match (base(action), number) {
-        (None, _) => {
-            let [path, _] = paths();
-            faults.unsupported(path, format_args!("{action} is not supported by this version"));
-            libc::SECCOMP_RET_KILL_PROCESS
-        }
-        (Some((base, 0)), None) => base,
-        (Some((base, 0)), Some(number)) => {
+        ((base, 0), None) => base,
+        ((base, 0), Some(number)) => {
             // "When the action doesn't support an errno, the runtime MUST print and error and fail", config-linux.md.
             let [_, path] = paths();
             faults.add(path, format_args!("{number} has no meaning with {action}"));
             base
         }
-        (Some((base, most)), number) => {
+        ((base, most), number) => {
             let number = number.unwrap_or(libc::EPERM as u32);
             if number > most {
                 let [_, path] = paths();

@@ -1,4 +1,4 @@
-//! What this kernel's seccomp can do, asked of it directly, and what of a profile this version can.
+//! What this kernel's seccomp can do, asked of it directly, and what there is of a profile.
 
 use oci_spec::runtime::{LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSeccompOperator};
 
@@ -37,7 +37,7 @@ const FLAGS: [LinuxSeccompFilterFlag; 4] = [
 
 /// The actions that a profile can use with this version, by their names in a profile.
 pub fn actions() -> Vec<String> {
-    ACTIONS.iter().filter(|action| rules::base(**action).is_some()).map(ToString::to_string).collect()
+    ACTIONS.iter().map(ToString::to_string).collect()
 }
 
 /// The operators that a profile can use, by their names in a profile.
@@ -61,30 +61,35 @@ pub fn supported_flags() -> Vec<String> {
 }
 
 /// Whether a profile can use `action` with this version on this kernel. Linux 3.5 had the other actions already; only
-/// about `LOG` and `KILL_PROCESS`, of 4.14, the kernel is asked (`SECCOMP_GET_ACTION_AVAIL`, seccomp(2)).
+/// about `LOG` and `KILL_PROCESS`, of 4.14, and `NOTIFY`, of 5.0, the kernel is asked (`SECCOMP_GET_ACTION_AVAIL`,
+/// seccomp(2)).
 pub fn action_available(action: LinuxSeccompAction) -> bool {
-    match rules::base(action) {
-        Some((answer @ (libc::SECCOMP_RET_LOG | libc::SECCOMP_RET_KILL_PROCESS), _)) => {
+    match rules::base(action).0 {
+        answer @ (libc::SECCOMP_RET_LOG | libc::SECCOMP_RET_KILL_PROCESS | libc::SECCOMP_RET_USER_NOTIF) => {
             sys::seccomp::action_available(answer)
         }
-        known => known.is_some(),
+        _ => true,
     }
 }
 
 /// Whether a profile can use `flag` with this version on this kernel. Asks the kernel.
 pub fn flag_available(flag: LinuxSeccompFilterFlag) -> bool {
-    self::flag(flag).is_some_and(sys::seccomp::flag_available)
+    let needs = match flag {
+        LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32,
+        _ => 0,
+    };
+    sys::seccomp::flag_available(self::flag(flag) | needs)
 }
 
-/// The kernel's bit for `flag`; none if this version cannot use it. `WAIT_KILLABLE_RECV` is refused by the kernel itself
-/// without `NEW_LISTENER`.
-pub(super) fn flag(flag: LinuxSeccompFilterFlag) -> Option<u32> {
-    match flag {
-        LinuxSeccompFilterFlag::SeccompFilterFlagTsync => Some(libc::SECCOMP_FILTER_FLAG_TSYNC as u32),
-        LinuxSeccompFilterFlag::SeccompFilterFlagLog => Some(libc::SECCOMP_FILTER_FLAG_LOG as u32),
-        LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => Some(libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW as u32),
-        LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => None,
-    }
+/// The kernel's bit for `flag`.
+pub(super) fn flag(flag: LinuxSeccompFilterFlag) -> u32 {
+    let bit = match flag {
+        LinuxSeccompFilterFlag::SeccompFilterFlagTsync => libc::SECCOMP_FILTER_FLAG_TSYNC,
+        LinuxSeccompFilterFlag::SeccompFilterFlagLog => libc::SECCOMP_FILTER_FLAG_LOG,
+        LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+        LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
+    };
+    bit as u32
 }
 
 #[cfg(test)]
@@ -94,10 +99,10 @@ mod tests {
     #[test]
     fn lists_have_the_names_of_profiles_and_nothing_that_is_not_there() {
         assert!(actions().contains(&"SCMP_ACT_KILL_PROCESS".to_owned()));
-        assert!(!actions().contains(&"SCMP_ACT_NOTIFY".to_owned()));
+        assert!(actions().contains(&"SCMP_ACT_NOTIFY".to_owned()));
         assert!(operators().contains(&"SCMP_CMP_MASKED_EQ".to_owned()));
         assert!(known_flags().contains(&"SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV".to_owned()));
-        assert!(!supported_flags().contains(&"SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV".to_owned()));
+        assert!(supported_flags().contains(&"SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV".to_owned()));
         assert!(supported_flags().contains(&"SECCOMP_FILTER_FLAG_LOG".to_owned()));
         #[cfg(target_arch = "x86_64")]
         assert_eq!(architectures(), ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]);
@@ -107,7 +112,7 @@ mod tests {
     fn the_kernel_is_asked_about_its_actions() {
         assert!(action_available(LinuxSeccompAction::ScmpActLog));
         assert!(action_available(LinuxSeccompAction::ScmpActAllow));
-        assert!(!action_available(LinuxSeccompAction::ScmpActNotify));
+        assert!(action_available(LinuxSeccompAction::ScmpActNotify));
         // 0x7e000000 is no action.
         assert!(!sys::seccomp::action_available(0x7e00_0000));
         assert!(!sys::seccomp::flag_available(1 << 30));

@@ -209,6 +209,7 @@ fn every_action_and_number_reaches_the_kernel_whole() {
         ("SCMP_ACT_ERRNO", Some(4095), 0x0005_0fff),
         ("SCMP_ACT_TRACE", None, 0x7ff0_0001),
         ("SCMP_ACT_TRACE", Some(0xffff), 0x7ff0_ffff),
+        ("SCMP_ACT_NOTIFY", None, 0x7fc0_0000),
         ("SCMP_ACT_LOG", None, 0x7ffc_0000),
     ] {
         let mut syscall = json!({"names": ["lseek"], "action": action});
@@ -217,7 +218,9 @@ fn every_action_and_number_reaches_the_kernel_whole() {
             syscall["errnoRet"] = json!(number);
             as_default["defaultErrnoRet"] = json!(number);
         }
-        let plan = compile(json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [syscall]}));
+        as_default["listenerPath"] = json!("/agent");
+        let plan = compile(json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/agent", "syscalls": [syscall]}));
+        assert_eq!(plan.listener.is_some(), action == "SCMP_ACT_NOTIFY");
         assert_eq!(plan.call("lseek", &[]), answer, "{action}");
         assert_eq!(plan.call("read", &[]), ALLOW);
         assert_eq!(compile(as_default).call("read", &[]), answer, "{action}");
@@ -376,7 +379,8 @@ fn names_of_no_call_are_left_out() {
 
 #[test]
 fn the_kernels_order_of_strictness() {
-    let order = [KILL, 0, libc::SECCOMP_RET_TRAP, EPERM, libc::SECCOMP_RET_TRACE, libc::SECCOMP_RET_LOG, ALLOW];
+    let notify = libc::SECCOMP_RET_USER_NOTIF;
+    let order = [KILL, 0, libc::SECCOMP_RET_TRAP, EPERM, notify, libc::SECCOMP_RET_TRACE, libc::SECCOMP_RET_LOG, ALLOW];
     assert!(order.is_sorted_by(|a, b| rules::strictness(*a) < rules::strictness(*b)));
 }
 

@@ -1,10 +1,41 @@
-//! Passing descriptors over AF_UNIX sockets (`SCM_RIGHTS`, unix(7)), with received ones owned from the start.
+//! AF_UNIX sockets, and passing descriptors over them (`SCM_RIGHTS`, unix(7)), with received ones owned from the start.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::Path;
 
 use nix::errno::Errno;
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::fcntl::{OFlag, open};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, recvmsg, sendmsg,
+    socket,
+};
+use nix::sys::stat::Mode;
+
+/// A close-on-exec socket of the kind `kind`.
+///
+/// # Errors
+/// socket(2)'s.
+pub fn unix(kind: SockType) -> Result<OwnedFd, Errno> {
+    socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC, None)
+}
+
+/// Connects `socket` to the one that is bound to `path`, of any length.
+///
+/// # Errors
+/// connect(2)'s.
+pub fn connect(socket: &OwnedFd, path: &Path) -> Result<(), Errno> {
+    match UnixAddr::new(path) {
+        Ok(address) => nix::sys::socket::connect(socket.as_raw_fd(), &address),
+        // An address holds 108 bytes; a descriptor of the socket's file leads to the same place in fewer.
+        Err(Errno::ENAMETOOLONG) => {
+            let file = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+            let through = format!("/proc/self/fd/{}", file.as_raw_fd());
+            nix::sys::socket::connect(socket.as_raw_fd(), &UnixAddr::new(through.as_str())?)
+        }
+        Err(errno) => Err(errno),
+    }
+}
 
 /// Sends `payload`, which must not be empty, with one descriptor. Never raises SIGPIPE.
 ///

@@ -4,13 +4,10 @@
 //! Both are connected stream sockets that get one message: one descriptor (`SCM_RIGHTS`) and a short text, which receivers
 //! take as the descriptor's name and refuse if it is empty.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect as connect_socket, socket};
-use nix::sys::stat::Mode;
+use nix::sys::socket::SockType;
 
 use crate::error::{Context, Error, Result};
 use crate::sys;
@@ -29,21 +26,8 @@ const MASTER: &str = "/dev/ptmx";
 /// # Errors
 /// connect(2)'s, with the path.
 pub fn connect(path: &Path) -> Result<OwnedFd> {
-    connect_unix(path).context(|| format!("connect to the socket \"{}\"", path.display()))
-}
-
-fn connect_unix(path: &Path) -> std::result::Result<OwnedFd, Errno> {
-    let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    match UnixAddr::new(path) {
-        Ok(address) => connect_socket(socket.as_raw_fd(), &address)?,
-        // An address holds 108 bytes; a descriptor of the socket's file leads to the same place in fewer.
-        Err(Errno::ENAMETOOLONG) => {
-            let file = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
-            let through = format!("/proc/self/fd/{}", file.as_raw_fd());
-            connect_socket(socket.as_raw_fd(), &UnixAddr::new(through.as_str())?)?;
-        }
-        Err(errno) => return Err(errno),
-    }
+    let socket = sys::socket::unix(SockType::Stream)?;
+    sys::socket::connect(&socket, path).context(|| format!("connect to the socket \"{}\"", path.display()))?;
     Ok(socket)
 }
 

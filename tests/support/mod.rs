@@ -7,6 +7,7 @@
 
 mod call;
 pub mod container;
+pub mod fields;
 mod image;
 mod leftovers;
 
@@ -236,6 +237,16 @@ impl Bundle {
     #[track_caller]
     pub fn run_with(&self, options: &[&str]) -> Outcome {
         Outcome::of(&mut self.making("run", options))
+    }
+
+    /// `run` in a mount namespace of the test's own, after `before` and with `after` to follow.
+    #[track_caller]
+    pub fn run_apart(&self, before: &str, after: &str) -> Outcome {
+        let run = self.making("run", &[]);
+        let script = format!("set -e; {before}; \"$@\"; {after}");
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c", &script, "sh"]).arg(run.get_program());
+        Outcome::of(command.args(run.get_args()))
     }
 
     #[track_caller]

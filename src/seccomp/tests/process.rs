@@ -77,6 +77,21 @@ fn child() {
 }
 
 #[test]
+fn a_listener_is_given_even_with_flags_that_exclude_it() {
+    let path = "/agent";
+    let plan = compile(json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": path, "flags": [
+        "SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+        "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"], "syscalls": [rule("getpgid", "SCMP_ACT_NOTIFY", &[])]}));
+    let listener = thread::spawn(move || {
+        nix::sys::prctl::set_no_new_privs().unwrap();
+        crate::seccomp::install_with_listener(plan.finished()).unwrap()
+    });
+    let fd = listener.join().unwrap();
+    let link = std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd))).unwrap();
+    assert_eq!(link.to_str(), Some("anon_inode:seccomp notify"));
+}
+
+#[test]
 fn an_invalid_program_is_an_error_that_says_so() {
     let mut plan = compile(json!({"defaultAction": "SCMP_ACT_ALLOW"}));
     plan.program.clear();
