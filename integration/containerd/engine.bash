@@ -6,6 +6,10 @@ programs=(containerd containerd-shim-runc-v2 ctr)
 CONTAINERD_PID=''
 
 start_engine() {
+    # Some of ctr's options leave the choice of the binary to the shim, which takes the first runc of its PATH.
+    mkdir "$WORK/as-runc"
+    ln -s "$RUNTIME_FILE" "$WORK/as-runc/runc"
+    export PATH=$WORK/as-runc:$PATH
     export CONTAINERD_ADDRESS=$WORK/c.sock CONTAINERD_NAMESPACE=default
     if can_overlay; then export CONTAINERD_SNAPSHOTTER=overlayfs; else export CONTAINERD_SNAPSHOTTER=native; fi
     start_containerd "$WORK" <<<'disabled_plugins = ["io.containerd.grpc.v1.cri"]'

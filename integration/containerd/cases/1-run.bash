@@ -86,6 +86,13 @@ case_run_user_namespace() {
     same "the mapping, and the image's owners in it" "$(tr -s ' \n' ' ' <<<"$OUT")" ' 0 100000 1000 0 0 '
 }
 
+case_run_older_shim() {
+    command -v containerd-shim-runc-v1 >/dev/null || cannot "this containerd has no shim of the older kind"
+    [[ ! $(containerd --version) =~ \ v?2\. ]] || cannot "this containerd has no shim of the older kind"
+    exits 4 ctr run --rm --runtime io.containerd.runc.v1 --cgroup "$(group_of first)" "$IMAGE" first sh -c 'echo by the older shim; exit 4'
+    same "the output" "$OUT" 'by the older shim'
+}
+
 case_run_rootfs_without_image() {
     exits 0 ctr run --rm --runc-binary "$RUNTIME_FILE" --cgroup "$CGROUP_PARENT/plain" --rootfs "$WORK/image" plain /bin/busybox echo from a directory
     same "the output" "$OUT" 'from a directory'

@@ -1,5 +1,12 @@
 # ctr task: exec, pause, kill, metrics, ps, and what containerd tells about them.
 
+case_task_start_of_what_was_created() {
+    exits 0 ctr container create --cgroup "$(group_of life)" "$IMAGE" life sleep 1000
+    same "before it starts" "$(ctr task ls -q)" ''
+    exits 0 ctr task start -d life
+    task_is life RUNNING || fail "it does not run"
+}
+
 case_task_started_again() {
     background life -- sleep 1000
     exits 0 ctr task kill -s KILL life
