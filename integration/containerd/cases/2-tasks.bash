@@ -1,7 +1,12 @@
 # ctr task: exec, pause, kill, metrics, ps, and what containerd tells about them.
 
 case_task_start_of_what_was_created() {
-    exits 0 ctr container create --cgroup "$(group_of life)" "$IMAGE" life sleep 1000
+    cat >"$WORK/config.json" <<JSON
+{ "ociVersion": "1.0.2", "process": { "cwd": "/", "args": ["/bin/sleep", "1000"], "user": { "uid": 0, "gid": 0 } },
+  "root": { "path": "$WORK/image" },
+  "linux": { "cgroupsPath": "$(group_of life)", "namespaces": [{ "type": "pid" }, { "type": "mount" }] } }
+JSON
+    exits 0 ctr container create --config "$WORK/config.json" life
     same "before it starts" "$(ctr task ls -q)" ''
     exits 0 ctr task start -d life
     task_is life RUNNING || fail "it does not run"
