@@ -59,7 +59,7 @@ fn help_is_on_standard_output_and_a_success() {
 #[test]
 fn help_names_only_commands_that_there_are() {
     let text = stdout(&procrt(&["--help"]));
-    for name in ["create", "start", "run", "kill", "delete", "state", "list", "spec", "features", "update"] {
+    for name in ["create", "start", "run", "kill", "delete", "state", "list", "spec", "features", "update", "events"] {
         assert!(text.lines().any(|line| line.starts_with(&format!("  {name} "))), "{name}: {text}");
     }
     for name in ["checkpoint", "restore", "frob"] {

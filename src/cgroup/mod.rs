@@ -19,8 +19,10 @@ mod device_program;
 mod devices;
 mod group;
 mod io;
+mod oom;
 mod plan;
 mod resources;
+mod stats;
 mod sub;
 pub mod systemd;
 mod update;
@@ -38,7 +40,9 @@ use serde::Serialize;
 
 pub use devices::{Access, DeviceKind, DevicePolicy, DeviceRule};
 pub use group::{Cgroup, Entrance};
+pub use oom::OomWatch;
 pub use plan::{needs_own_paths, plan, plan_scope};
+pub use stats::Stats;
 pub use sub::inside;
 pub use update::{Undo, UpdatePlan, plan_update};
 

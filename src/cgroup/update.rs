@@ -96,8 +96,8 @@ fn merged(current: &LinuxResources, named: &LinuxResources) -> Result<LinuxResou
     let failed = |error: serde_json::Error| Error::system(format!("join resources: {error}"));
     let mut all = serde_json::to_value(current).map_err(failed)?;
     merge(&mut all, serde_json::to_value(named).map_err(failed)?);
-    // Read as text again: reading a tree would be a second parser in the program.
-    serde_json::from_slice(&serde_json::to_vec(&all).map_err(failed)?).map_err(failed)
+    // Read as text, as the record is: reading a tree would be another parser in the program.
+    serde_json::from_str(&all.to_string()).map_err(failed)
 }
 
 fn merge(current: &mut Value, named: Value) {
