@@ -123,7 +123,7 @@ fn read_file(dir: &OwnedFd, path: &Path) -> Result<Vec<u8>> {
     Ok(text)
 }
 
-fn parse(text: &[u8]) -> Result<Spec> {
+pub(super) fn parse(text: &[u8]) -> Result<Spec> {
     match serde_json::from_slice(text) {
         Err(error) => faults::explain(text, &error),
         // The parser would take a list for an object whose properties are in the order of the type's.
