@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use serde_json::json;
-use support::{Bundle, Outcome, skipped, unified};
+use support::{Bundle, Outcome, Running, skipped, unified};
 
 /// A file of the container's control group at `path`: on version 2 `v2`, else `v1` of that controller's hierarchy.
 fn file(path: &str, v2: &str, (controller, v1): (&str, &str)) -> PathBuf {
@@ -89,6 +89,72 @@ fn a_group_that_has_processes_is_not_shared() {
     assert!(error.contains(holder.id()), "{error}");
     assert_eq!(holder.status(), "created");
     holder.delete(&["--force"]).ok();
+}
+
+#[test]
+fn of_containers_that_come_to_one_group_at_once_one_gets_it_and_lives() {
+    let first = Bundle::sleeping();
+    let path = default_path(&first);
+    let all: Vec<Bundle> =
+        (0..6).map(|_| Bundle::sleeping().set("/linux/cgroupsPath", json!(path))).chain([first]).collect();
+    for _ in 0..3 {
+        let running: Vec<Running> =
+            all.iter().map(|bundle| Running::start(&mut bundle.making("create", &[]))).collect();
+        let outcomes: Vec<Outcome> = running.into_iter().map(Running::finish).collect();
+        let made: Vec<&Bundle> =
+            all.iter().zip(&outcomes).filter(|(_, outcome)| outcome.code() == 0).map(|(bundle, _)| bundle).collect();
+        assert_eq!(made.len(), 1, "{outcomes:?}");
+        assert_eq!(made[0].status(), "created");
+        made[0].delete(&[]).ok();
+    }
+}
+
+/// A container stops, another comes to its group, and the first is deleted.
+fn another_has_come(pid_namespace: bool, force: &str) {
+    let bundle = |args: &[&str]| {
+        let bundle = Bundle::running(args);
+        if pid_namespace { bundle } else { bundle.without_namespace("pid") }
+    };
+    let stopped = bundle(&["/bin/true"]);
+    stopped.create().ok();
+    stopped.start().ok();
+    stopped.wait_for_status("stopped");
+    let bundle = bundle(&["/bin/sleep", "1000"]).set("/linux/cgroupsPath", json!(default_path(&stopped)));
+    bundle.write();
+    // Both are of one root.
+    stopped.call(&["create", "--bundle", bundle.path().to_str().unwrap(), bundle.id()]).ok();
+    stopped.delete(&[force]).ok();
+    let state: serde_json::Value = serde_json::from_str(&stopped.call(&["state", bundle.id()]).ok()).unwrap();
+    assert_eq!(state["status"], "created");
+    let paths = paths_of(state["pid"].as_i64().unwrap());
+    assert!(paths.iter().all(|path| *path == default_path(&stopped)), "{paths:?}");
+    stopped.call(&["delete", bundle.id()]).ok();
+}
+
+#[test]
+fn deleting_a_stopped_container_ends_none_that_has_come_to_its_group_since() {
+    for (pid_namespace, force) in
+        [(true, "--force"), (true, "--force=false"), (false, "--force"), (false, "--force=false")]
+    {
+        another_has_come(pid_namespace, force);
+    }
+}
+
+#[test]
+fn a_stranger_in_the_group_of_a_stopped_container_is_named_and_not_ended() {
+    let stopped = Bundle::running(&["/bin/true"]);
+    stopped.create().ok();
+    let procs = file(&default_path(&stopped), "cgroup.procs", ("pids", "cgroup.procs"));
+    let mut stranger = std::process::Command::new("sleep").arg("100").spawn().unwrap();
+    fs::write(procs, stranger.id().to_string()).unwrap();
+    stopped.start().ok();
+    stopped.wait_for_status("stopped");
+    let error = stopped.delete(&["--force"]).refused();
+    assert!(error.contains(&format!("it is kept busy by process {}", stranger.id())), "{error}");
+    assert!(stranger.try_wait().unwrap().is_none());
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+    stopped.delete(&[]).ok();
 }
 
 #[test]
@@ -223,17 +289,4 @@ fn limits_hold_from_the_first_instruction() {
     assert_eq!(listed, pid);
     assert_eq!(value(&default_path(&bundle), "pids.max", ("pids", "pids.max")), "7");
     bundle.delete(&[]).ok();
-}
-
-#[test]
-fn resources_that_are_not_supported_are_refused_and_not_ignored() {
-    for (pointer, limit) in [
-        ("/linux/resources/blockIO/weight", json!(100)),
-        ("/linux/resources/rdma", json!({"mlx5_1": {"hcaHandles": 3}})),
-        ("/linux/resources/unified", json!({"memory.high": "1"})),
-    ] {
-        let error = Bundle::sleeping().set(pointer, limit).create().refused();
-        let path = pointer.trim_start_matches('/').replace('/', ".");
-        assert!(error.starts_with(&path), "{error}");
-    }
 }

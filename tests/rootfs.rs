@@ -18,16 +18,6 @@ fn mount_at<'a>(mountinfo: &'a str, path: &str) -> (Vec<&'a str>, Vec<&'a str>, 
     (fields[5].split(',').collect(), fields[6..dash].to_vec(), fields[dash + 1])
 }
 
-/// Runs the bundle in a mount namespace of the test's own, after `before` and with `after` to follow.
-fn run_apart(bundle: &Bundle, before: &str, after: &str) -> Outcome {
-    let run = bundle.making("run", &[]);
-    let script = format!("set -e; {before}; \"$@\"; {after}");
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "--propagation", "private", "sh", "-c", &script, "sh"]).arg(run.get_program());
-    command.args(run.get_args());
-    Outcome::of(&mut command)
-}
-
 #[test]
 fn the_attributes_of_a_bind_mount_are_those_of_its_options() {
     let source = tempfile::tempdir().unwrap();
@@ -79,7 +69,7 @@ fn recursive_options_reach_the_mounts_below() {
         .mount("/plain", "bind", &path, &["rbind", "ro"])
         .mount("/all", "bind", &path, &["rbind", "rro", "rnosuid"])
         .mount("/one", "bind", &path, &["bind"]);
-    let text = run_apart(&bundle, &format!("mount -t tmpfs sub {path}/sub"), "true").ok();
+    let text = bundle.run_apart(&format!("mount -t tmpfs sub {path}/sub"), "true").ok();
     assert!(mount_at(&text, "/plain").0.contains(&"ro"), "{text}");
     assert!(mount_at(&text, "/plain/sub").0.contains(&"rw"), "{text}");
     for place in ["/all", "/all/sub"] {
@@ -114,7 +104,7 @@ fn mounts_made_inside_are_not_seen_outside_unless_asked_for() {
             .set("/linux/rootfsPropagation", json!(propagation))
             .capabilities(&["CAP_SYS_ADMIN"]);
         let before = format!("mount -t tmpfs vol {path}; mount --make-shared {path}; mkdir {path}/sub");
-        let text = run_apart(&bundle, &before, "cat /proc/self/mountinfo").ok();
+        let text = bundle.run_apart(&before, "cat /proc/self/mountinfo").ok();
         assert_eq!(text.contains(&format!("{path}/sub ")), seen, "{propagation}: {text}");
     }
 }
@@ -127,7 +117,7 @@ fn the_hosts_mounts_stay_whatever_the_root_shares_with_them() {
         let list = "awk '{print $3, $4, $5}' /proc/self/mountinfo";
         let before = format!("mount --make-rshared /; a=$({list})");
         let after = format!("b=$({list}); test \"$a\" = \"$b\" && echo same || echo \"$b\"");
-        assert_eq!(run_apart(&bundle, &before, &after).ok(), "same", "{propagation}");
+        assert_eq!(bundle.run_apart(&before, &after).ok(), "same", "{propagation}");
     }
 }
 

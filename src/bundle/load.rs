@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::{LinuxResources, Process, Spec};
 use serde_json::error::Category;
 
-use super::{CONFIG, faults, validate};
+use super::{CONFIG, faults, objects, validate};
 use crate::error::{Context, Error, Faults, Result};
 
 /// The largest `config.json`, in bytes: far above any that is written, and far below what reading would be felt.
@@ -65,20 +65,58 @@ pub fn read(dir: &Path, faults: &mut Faults) -> Result<Bundle> {
 /// # Errors
 /// As [`read`] has them, with paths that begin with `process`.
 pub fn read_process(path: &Path) -> Result<Process> {
-    let here = open(".", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
-    let text = read_file(&here, path).context(|| format!("read {path:?}"))?;
-    match serde_json::from_slice(&text) {
-        Ok(process) if text.trim_ascii_start().first() == Some(&b'{') => Ok(process),
-        Err(error) if error.classify() != Category::Data => Err(Error::config(format!("{path:?} is no JSON: {error}"))),
-        _ => {
-            // What is wrong is found as in a configuration that is right but for this.
-            let whole =
-                [br#"{"ociVersion":"1.0.0","root":{"path":"/"},"linux":{},"process":"#, &text[..], b"}"].concat();
-            match parse(&whole).context(|| format!("{path:?}"))?.process() {
-                Some(process) => Ok(process.clone()),
-                None => Err(Error::config(format!("{path:?} is not a process"))),
-            }
+    let text = read_at_path(path)?;
+    if let Some(process) = object(&text, path)? {
+        return Ok(process);
+    }
+    // What is wrong is found as in a configuration that is right but for this.
+    let whole = [br#"{"ociVersion":"1.0.0","root":{"path":"/"},"linux":{},"process":"#, &text[..], b"}"].concat();
+    match parse(&whole).context(|| format!("{path:?}"))?.process() {
+        Some(process) => Ok(process.clone()),
+        None => Err(Error::config(format!("{path:?} is not a process"))),
+    }
+}
+
+/// Reads a file, or with `-` standard input, that has one `linux.resources` object of a configuration in it, as `update
+/// --resources` takes it.
+///
+/// # Errors
+/// As [`read`] has them, with paths that begin with `linux.resources`.
+pub fn read_resources(path: &Path) -> Result<LinuxResources> {
+    let text = if path == Path::new("-") {
+        let mut text = Vec::new();
+        let mut input = std::io::stdin().lock().take(LARGEST + 1);
+        input.read_to_end(&mut text).context(|| "read standard input")?;
+        if text.len() as u64 > LARGEST {
+            return Err(Error::config(format!("standard input has more than {LARGEST} bytes")));
         }
+        text
+    } else {
+        read_at_path(path)?
+    };
+    if let Some(resources) = object(&text, path)? {
+        return Ok(resources);
+    }
+    let start = br#"{"ociVersion":"1.0.0","root":{"path":"/"},"process":{"cwd":"/","args":["/"],"user":{"uid":0,"gid":0}},"linux":{"resources":"#;
+    let whole = [start, &text[..], b"}}"].concat();
+    let spec = parse(&whole).context(|| format!("{path:?}"))?;
+    match spec.linux().as_ref().and_then(|linux| linux.resources().clone()) {
+        Some(resources) => Ok(resources),
+        None => Err(Error::config(format!("{path:?} is not resources"))),
+    }
+}
+
+fn read_at_path(path: &Path) -> Result<Vec<u8>> {
+    let here = open(".", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    read_file(&here, path).context(|| format!("read {path:?}"))
+}
+
+/// The value of a JSON object; none if it has not what that takes.
+fn object<T: serde::de::DeserializeOwned>(text: &[u8], path: &Path) -> Result<Option<T>> {
+    match objects::from_slice(text) {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.classify() != Category::Data => Err(Error::config(format!("{path:?} is no JSON: {error}"))),
+        _ => Ok(None),
     }
 }
 
@@ -86,6 +124,10 @@ pub fn read_process(path: &Path) -> Result<Process> {
 fn resolve(path: &Path) -> Result<(OwnedFd, PathBuf)> {
     let fd = open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
     let path = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).context(|| "read /proc/self/fd")?;
+    // It is in the container's state, which is JSON.
+    if path.to_str().is_none() {
+        return Err(Error::config(format!("the path {path:?} is not UTF-8")));
+    }
     Ok((fd, path))
 }
 
@@ -124,14 +166,7 @@ fn read_file(dir: &OwnedFd, path: &Path) -> Result<Vec<u8>> {
 }
 
 pub(super) fn parse(text: &[u8]) -> Result<Spec> {
-    match serde_json::from_slice(text) {
-        Err(error) => faults::explain(text, &error),
-        // The parser would take a list for an object whose properties are in the order of the type's.
-        Ok(_) if text.trim_ascii_start().first() != Some(&b'{') => {
-            Err(Error::config(format!("{CONFIG}: a list is not an object")))
-        }
-        Ok(spec) => Ok(spec),
-    }
+    objects::from_slice(text).or_else(|error| faults::explain(text, &error))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::{CgroupPlan, control, v1, v2};
+use super::{CgroupPlan, Undo, UpdatePlan, control, update, v1, v2};
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::cgroups::{ContainerCgroup, ContainerCgroups, Version};
 use crate::sys::process::{pidfd_open, pidfd_send_signal};
@@ -15,12 +15,15 @@ use crate::sys::process::{pidfd_open, pidfd_send_signal};
 /// How long killed processes are given to be gone, and running ones to be frozen.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A container's cgroups. Dropping it changes nothing.
+/// A container's cgroups. Dropping it changes nothing, but for one that has made them: then another container may come
+/// to the same place, if no process is in it by then.
 #[derive(Debug)]
 pub struct Cgroup {
     cgroups: ContainerCgroups,
     /// The directory on version 2, opened when it is first wanted.
     v2_dir: OnceCell<OwnedFd>,
+    /// The directory that says that the cgroups are taken, where there is no version 2.
+    taken: Option<OwnedFd>,
     /// The directories that this handle has made, in order.
     made: Vec<PathBuf>,
 }
@@ -69,27 +72,48 @@ impl Cgroup {
     pub fn begin(plan: &CgroupPlan) -> Result<Self> {
         let mut cgroup =
             Self { made: Vec::with_capacity(plan.groups.len()), ..Self::open(&ContainerCgroups(Vec::new())) };
-        cgroup.make(plan, Version::V2).inspect_err(|_| cgroup.unmake())?;
+        if plan.scope.is_none() {
+            cgroup.make(plan, Version::V2).inspect_err(|_| cgroup.unmake())?;
+        }
         Ok(cgroup)
     }
 
-    /// Makes the version 1 part of `plan`. What was made when this fails is for [`Cgroup::unmake`].
+    /// Makes the version 1 part of `plan`; of a scope, which systemd has started by now, sets the limits. What was made when this fails is for [`Cgroup::unmake`].
     ///
     /// # Errors
     /// As [`Cgroup::create`].
     pub fn finish(&mut self, plan: &CgroupPlan) -> Result<()> {
+        if plan.scope.is_some() {
+            self.make(plan, Version::V2)?;
+        }
         self.make(plan, Version::V1)
     }
 
     fn make(&mut self, plan: &CgroupPlan, version: Version) -> Result<()> {
         for group in plan.groups.iter().filter(|group| group.cgroup.hierarchy.version == version) {
             match version {
-                Version::V1 => v1::create(group, &mut self.made)?,
-                Version::V2 => drop(self.v2_dir.set(v2::create(group, &mut self.made)?)),
+                Version::V1 => {
+                    let is_first = self.cgroups.0.is_empty();
+                    if let Some(taken) = v1::create(group, &mut self.made, is_first)? {
+                        self.taken = Some(taken);
+                    }
+                }
+                Version::V2 => drop(self.v2_dir.set(match plan.scope {
+                    None => v2::create(group, &mut self.made)?,
+                    Some(_) => v2::set_up(group)?,
+                })),
             }
             self.cgroups.0.push(group.cgroup.clone());
         }
         Ok(())
+    }
+
+    /// Changes the container's resources: all that `plan` says, or nothing. Answers how to put back what was there.
+    ///
+    /// # Errors
+    /// What the kernel refuses, or that more is in use than a limit that is to be checked; then everything is as it was.
+    pub fn update(&self, plan: &UpdatePlan) -> Result<Undo> {
+        update::apply(&self.cgroups, plan)
     }
 
     /// Removes every directory that was made for this container, those above its cgroups too, unless something is in them
@@ -101,7 +125,7 @@ impl Cgroup {
     /// The cgroups that [`Cgroup::create`] made earlier. Nothing is looked at: what is not there any more is empty, and is
     /// removed.
     pub fn open(cgroups: &ContainerCgroups) -> Self {
-        Self { cgroups: cgroups.clone(), v2_dir: OnceCell::new(), made: Vec::new() }
+        Self { cgroups: cgroups.clone(), v2_dir: OnceCell::new(), taken: None, made: Vec::new() }
     }
 
     /// Where the cgroups are.
@@ -117,7 +141,7 @@ impl Cgroup {
         let Some(v2) = self.of(Version::V2).next() else { return Ok(None) };
         if self.v2_dir.get().is_none() {
             let dir = v2.dir();
-            let fd = v2::open_dir(&dir).context(|| format!("open control group {dir:?}"))?;
+            let fd = control::open_dir(&dir).context(|| format!("open control group {dir:?}"))?;
             let _ = self.v2_dir.set(fd);
         }
         Ok(self.v2_dir.get().map(AsFd::as_fd))
@@ -137,7 +161,15 @@ impl Cgroup {
             return Ok(None);
         }
         let dir = ContainerCgroup { hierarchy: v2.hierarchy.clone(), path }.dir();
-        v2::open_dir(&dir).context(|| format!("open control group {dir:?}")).map(Some)
+        control::open_dir(&dir).context(|| format!("open control group {dir:?}")).map(Some)
+    }
+
+    /// Says more of why no process could be born in the version 2 directory, where the kernel's number says little.
+    pub fn explain_birth(&self, error: Error) -> Error {
+        match self.of(Version::V2).next() {
+            Some(v2) => v2::explain_birth(error, &v2.dir()),
+            None => error,
+        }
     }
 
     /// Opens the way into the version 1 hierarchies, for a child that `clone3` has put into version 2. On a unified host
@@ -273,6 +305,22 @@ impl Cgroup {
             }
             answer => answer,
         }
+    }
+
+    /// Removes the container's cgroups and those inside them, if no process is in them now; answers whether that was so.
+    ///
+    /// # Errors
+    /// What keeps a cgroup that is not busy from being removed.
+    pub fn remove_if_free(&self) -> Result<bool> {
+        for cgroup in &self.cgroups.0 {
+            let dir = cgroup.dir();
+            match control::remove_tree(&dir) {
+                Ok(()) => {}
+                Err(Errno::EBUSY) => return Ok(false),
+                Err(errno) => return Err(errno).context(|| format!("remove control group {dir:?}")),
+            }
+        }
+        Ok(true)
     }
 
     /// Removes the container's cgroups and those inside them. It kills nobody, but gives processes that were killed two

@@ -14,12 +14,18 @@
 #![allow(clippy::unnecessary_debug_formatting)]
 
 mod control;
+mod cpu;
 mod device_program;
 mod devices;
 mod group;
+mod io;
+mod oom;
 mod plan;
 mod resources;
+mod stats;
 mod sub;
+pub mod systemd;
+mod update;
 mod v1;
 mod v2;
 
@@ -34,8 +40,11 @@ use serde::Serialize;
 
 pub use devices::{Access, DeviceKind, DevicePolicy, DeviceRule};
 pub use group::{Cgroup, Entrance};
-pub use plan::{needs_own_paths, plan};
+pub use oom::OomWatch;
+pub use plan::{needs_own_paths, plan, plan_scope};
+pub use stats::Stats;
 pub use sub::inside;
+pub use update::{Undo, UpdatePlan, plan_update};
 
 use crate::host::cgroups::{ContainerCgroup, ContainerCgroups};
 use crate::sys::bpf::Instruction;
@@ -47,6 +56,9 @@ pub struct CgroupPlan {
     pub groups: Vec<GroupPlan>,
     /// What the container may do with devices: in one of the groups, this is writes or a program.
     pub devices: DevicePolicy,
+    /// systemd makes the version 2 group, as this unit's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<systemd::ScopePlan>,
 }
 
 /// One hierarchy's part of a [`CgroupPlan`].
@@ -73,6 +85,12 @@ pub struct FileWrite {
     pub value: String,
     /// The value is what holds anyway on a kernel that lacks the file: then it is not missed.
     pub missing_ok: bool,
+    /// Another file that does the same, and its value, for a kernel that lacks the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otherwise: Option<(&'static str, String)>,
+    /// What it is of, below `linux.resources`, if that is a field of the configuration.
+    #[serde(skip)]
+    pub field: Option<Cow<'static, str>>,
 }
 
 /// A memory limit and the file that says how much is in use; both are bytes.
@@ -84,6 +102,20 @@ pub struct UsageCheck {
     pub limit: u64,
 }
 
+impl GroupPlan {
+    /// Nothing but the group itself.
+    fn new(cgroup: ContainerCgroup) -> Self {
+        Self { cgroup, controllers: Vec::new(), writes: Vec::new(), usage_check: None, device_program: None }
+    }
+}
+
+impl FileWrite {
+    /// One of the writes that a device policy is on version 1.
+    fn of_devices(file: &'static str, value: String) -> Self {
+        Self { file: file.into(), value, missing_ok: false, otherwise: None, field: Some("devices".into()) }
+    }
+}
+
 impl CgroupPlan {
     /// Where the container's cgroups will be, for the mount of `/sys/fs/cgroup` and the state.
     pub fn cgroups(&self) -> ContainerCgroups {
@@ -92,14 +124,15 @@ impl CgroupPlan {
 
     /// The plan in words, a line a step.
     pub fn describe(&self) -> Vec<String> {
-        let mut lines = Vec::new();
+        let mut lines = self.scope.as_ref().map(systemd::ScopePlan::describe).unwrap_or_default();
         for group in &self.groups {
             let hierarchy = &group.cgroup.hierarchy;
             let name = match hierarchy.version {
                 crate::host::cgroups::Version::V2 => "version 2".to_owned(),
                 crate::host::cgroups::Version::V1 => hierarchy.controllers.join(","),
             };
-            lines.push(format!("make the control group {} ({name})", group.cgroup.dir().display()));
+            let verb = if self.scope.is_some() { "use" } else { "make" };
+            lines.push(format!("{verb} the control group {} ({name})", group.cgroup.dir().display()));
             if !group.controllers.is_empty() {
                 lines.push(format!("have {} handed down to it", group.controllers.join(", ")));
             }
@@ -107,7 +140,11 @@ impl CgroupPlan {
                 lines.push(format!("see that {} is not above {}", check.file, check.limit));
             }
             for write in &group.writes {
-                let condition = if write.missing_ok { ", if it is there" } else { "" };
+                let condition = match &write.otherwise {
+                    _ if write.missing_ok => ", if it is there".to_owned(),
+                    Some((file, value)) => format!(", or if it is not there, {value:?} to {file}"),
+                    None => String::new(),
+                };
                 lines.push(format!("write {:?} to {}{condition}", write.value, write.file));
             }
             if let Some(program) = &group.device_program {

@@ -2,11 +2,11 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use oci_spec::runtime::{LinuxResources, Spec};
+use oci_spec::runtime::Spec;
 
 use super::devices::DevicePolicy;
 use super::resources::Resources;
-use super::{CgroupPlan, FileWrite, GroupPlan, device_program};
+use super::{CgroupPlan, FileWrite, GroupPlan, device_program, systemd};
 use crate::error::Faults;
 use crate::host::cgroups::{ContainerCgroup, Hierarchies, Hierarchy, Layout, Version};
 
@@ -25,11 +25,29 @@ pub fn needs_own_paths(spec: &Spec) -> bool {
 /// below procrt's own cgroup, or on a unified host below that one's parent, which has no processes of its own; without
 /// it, the cgroup is `/procrt/ID`. A value of zero or an empty list among the resources means that nothing is asked for.
 pub fn plan(spec: &Spec, id: &str, hierarchies: &Hierarchies, faults: &mut Faults) -> CgroupPlan {
-    let location = location(spec, id, faults);
+    plan_at(&location(spec, id, faults), spec, hierarchies, faults)
+}
+
+/// Decides the control groups of a container that is a scope of `manager`'s, with `linux.cgroupsPath` in the form
+/// `slice:prefix:name`: the same, but for where they are and who makes them.
+pub fn plan_scope(
+    spec: &Spec,
+    id: &str,
+    hierarchies: &Hierarchies,
+    manager: &systemd::Manager,
+    faults: &mut Faults,
+) -> CgroupPlan {
+    let location = systemd::location(configured_path(spec), id, manager, faults);
+    let mut plan = plan_at(&location.path, spec, hierarchies, faults);
+    systemd::add_scope(&mut plan, (spec, id), hierarchies, (manager, location), faults);
+    plan
+}
+
+fn plan_at(location: &Path, spec: &Spec, hierarchies: &Hierarchies, faults: &mut Faults) -> CgroupPlan {
     let mut groups = Vec::with_capacity(hierarchies.list.len());
     for hierarchy in &hierarchies.list {
         let path = if location.is_absolute() {
-            location.clone()
+            location.to_owned()
         } else {
             let Some(base) = own_base(hierarchy, hierarchies.layout) else {
                 faults.unsupported(
@@ -38,32 +56,24 @@ pub fn plan(spec: &Spec, id: &str, hierarchies: &Hierarchies, faults: &mut Fault
                 );
                 break;
             };
-            base.join(&location)
+            base.join(location)
         };
         let cgroup = ContainerCgroup { hierarchy: hierarchy.clone(), path };
-        let group =
-            GroupPlan { cgroup, controllers: Vec::new(), writes: Vec::new(), usage_check: None, device_program: None };
+        let group = GroupPlan::new(cgroup);
         // Version 2 goes first: when it is empty of processes, so are the others.
         let at = if hierarchy.version == Version::V2 { 0 } else { groups.len() };
         groups.insert(at, group);
     }
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     let rules = resources.and_then(|r| r.devices().as_deref()).unwrap_or_default();
-    let mut plan = CgroupPlan { groups, devices: DevicePolicy::new(rules, faults) };
+    let mut plan = CgroupPlan { groups, devices: DevicePolicy::new(rules, faults), scope: None };
     if plan.groups.is_empty() && faults.is_empty() {
         faults.unsupported("linux.cgroupsPath", "no control group hierarchy is mounted at or below /sys/fs/cgroup");
         return plan;
     }
     add_devices(&mut plan, faults);
     if let Some(resources) = resources {
-        refuse_unsupported(resources, faults);
-        let mut sink = Resources { groups: &mut plan.groups, faults };
-        sink.memory(resources.memory().as_ref());
-        sink.cpu(resources.cpu().as_ref());
-        sink.cpuset(resources.cpu().as_ref());
-        sink.pids(resources.pids().as_ref());
-        sink.huge_pages(resources.hugepage_limits().as_deref());
-        sink.network(resources.network().as_ref());
+        Resources { groups: &mut plan.groups, faults, live: false }.all(resources);
     }
     plan
 }
@@ -78,7 +88,7 @@ fn location(spec: &Spec, id: &str, faults: &mut Faults) -> PathBuf {
     let mut refuse = |why: &str| faults.add("linux.cgroupsPath", format_args!("{path:?} {why}"));
     let text = path.to_string_lossy();
     if path.is_relative() && text.matches(':').count() == 2 {
-        refuse("is systemd's form, slice:prefix:name, which is not for control groups that procrt makes itself");
+        refuse("is systemd's form, slice:prefix:name, which needs --systemd-cgroup");
     }
     if text.contains(['\0', '\n']) {
         refuse("has a zero byte or a line break in it");
@@ -117,7 +127,7 @@ fn add_devices(plan: &mut CgroupPlan, faults: &mut Faults) {
         };
         let (reset, except) =
             if plan.devices.allow { ("devices.allow", "devices.deny") } else { ("devices.deny", "devices.allow") };
-        let write = |file: &'static str, value| FileWrite { file: file.into(), value, missing_ok: false };
+        let write = |file: &'static str, value| FileWrite::of_devices(file, value);
         group.writes.push(write(reset, "a".to_owned()));
         group.writes.extend(exceptions.iter().map(|rule| write(except, rule.to_string())));
     } else if plan.devices.allows_all() {
@@ -127,27 +137,4 @@ fn add_devices(plan: &mut CgroupPlan, faults: &mut Faults) {
     } else {
         faults.unsupported(PATH, "no control group hierarchy of this machine can hold devices back");
     }
-}
-
-/// What this version cannot do, if it is asked for; engines send the fields with zeroes and empty lists in any case.
-fn refuse_unsupported(resources: &LinuxResources, faults: &mut Faults) {
-    fn some<T>(list: Option<&Vec<T>>) -> bool {
-        list.is_some_and(|list| !list.is_empty())
-    }
-    let mut refuse = |field: &str, asked: bool| {
-        if asked {
-            faults.unsupported(format!("linux.resources.{field}"), "not supported by this version");
-        }
-    };
-    if let Some(io) = resources.block_io() {
-        refuse("blockIO.weight", io.weight().unwrap_or(0) != 0);
-        refuse("blockIO.leafWeight", io.leaf_weight().unwrap_or(0) != 0);
-        refuse("blockIO.weightDevice", some(io.weight_device().as_ref()));
-        refuse("blockIO.throttleReadBpsDevice", some(io.throttle_read_bps_device().as_ref()));
-        refuse("blockIO.throttleWriteBpsDevice", some(io.throttle_write_bps_device().as_ref()));
-        refuse("blockIO.throttleReadIOPSDevice", some(io.throttle_read_iops_device().as_ref()));
-        refuse("blockIO.throttleWriteIOPSDevice", some(io.throttle_write_iops_device().as_ref()));
-    }
-    refuse("rdma", resources.rdma().as_ref().is_some_and(|map| !map.is_empty()));
-    refuse("unified", resources.unified().as_ref().is_some_and(|map| !map.is_empty()));
 }

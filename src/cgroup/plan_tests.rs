@@ -90,7 +90,7 @@ fn paths_that_lead_elsewhere_are_refused() {
     let message = |path: &str| refused(&format!(r#""cgroupsPath": "{path}""#), &unified()).1;
     assert_eq!(message("/a/../b"), r#"linux.cgroupsPath: "/a/../b" has ".." in it"#);
     assert!(message("/").ends_with("is the root control group, which is no container's"));
-    assert!(message("user.slice:procrt:a").contains("systemd's form"));
+    assert!(message("user.slice:procrt:a").contains("needs --systemd-cgroup"));
 }
 
 #[test]
@@ -105,7 +105,6 @@ fn limits_become_the_values_of_either_version() {
             "memory.max=1000",
             "memory.swap.max=2000",
             "memory.low=500",
-            "cpu.weight=100",
             "cpu.max=50000 100000",
             "cpu.max.burst=2000",
             "cpu.idle=1",
@@ -124,7 +123,6 @@ fn limits_become_the_values_of_either_version() {
             "pids.max=max",
             "cpuset.cpus=0-1",
             "cpuset.mems=0",
-            "cpu.shares=1024",
             "cpu.cfs_quota_us=50000",
             "cpu.cfs_burst_us=2000",
             "cpu.idle=1",
@@ -186,9 +184,14 @@ fn what_cannot_be_had_is_unsupported() {
         message
     };
     assert_eq!(
-        unsupported(r#""blockIO": {"weight": 10}, "unified": {"memory.high": "1"}"#, &unified()),
-        "linux.resources.blockIO.weight: not supported by this version; linux.resources.unified: not supported by this version"
+        unsupported(
+            r#""blockIO": {"leafWeight": 10}, "unified": {"memory.high": "1", "hugetlb.2MB.max": "0"}"#,
+            &hybrid()
+        ),
+        "linux.resources.blockIO.leafWeight: no control group hierarchy of this machine has the \"io\" controller; \
+         linux.resources.unified[\"memory.high\"]: no version 2 hierarchy of this machine has the \"memory\" controller"
     );
+    unsupported(r#""blockIO": {"leafWeight": 10}"#, &unified());
     let mut bare = unified();
     bare.list[0].controllers.clear();
     assert_eq!(
@@ -220,6 +223,77 @@ fn huge_pages_are_limited_when_reserved_and_when_touched() {
     assert_eq!(
         refused(&resources(r#""hugepageLimits": [{"pageSize": "3MB", "limit": 1}]"#), &hybrid()).1,
         r#"linux.resources.hugepageLimits[0].pageSize: "3MB" is not a page size such as "2MB""#
+    );
+    assert_eq!(refused(&asked, &unified()).0, Kind::Unsupported);
+}
+
+#[test]
+fn disks_are_weighed_and_throttled_on_either_version() {
+    let asked = resources(
+        r#""blockIO": {"weight": 500, "weightDevice": [{"major": 8, "minor": 0, "weight": 10}],
+            "throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 1024}],
+            "throttleWriteIOPSDevice": [{"major": 8, "minor": 16, "rate": 0}]}"#,
+    );
+    let v2 = planned(&asked, &unified());
+    assert_eq!(
+        writes(&v2),
+        ["io.bfq.weight=500", "io.bfq.weight=8:0 10", "io.max=8:0 rbps=1024", "io.max=8:16 wiops=max"]
+    );
+    assert_eq!(v2.groups[0].writes[1].otherwise, Some(("io.weight", "8:0 1".to_owned())));
+    assert_eq!(v2.groups[0].controllers, ["io"]);
+    let mut host = hybrid();
+    host.list.push(hierarchy(Version::V1, "/sys/fs/cgroup/blkio", &["blkio"], "/"));
+    assert_eq!(
+        writes(&planned(&asked, &host)),
+        [
+            "blkio.bfq.weight=500",
+            "blkio.bfq.weight_device=8:0 10",
+            "blkio.throttle.read_bps_device=8:0 1024",
+            "blkio.throttle.write_iops_device=8:16 0"
+        ]
+    );
+    let wrong = resources(
+        r#""blockIO": {"weight": 5, "weightDevice": [{"major": 8, "minor": 0}],
+            "throttleReadBpsDevice": [{"major": -8, "minor": 0, "rate": 1}]}"#,
+    );
+    assert_eq!(
+        refused(&wrong, &unified()).1,
+        "linux.resources.blockIO.weight: 5 is not from 10 to 1000; \
+         linux.resources.blockIO.weightDevice[0]: has neither weight nor leafWeight; \
+         linux.resources.blockIO.throttleReadBpsDevice[0]: -8:0 is not a device number"
+    );
+}
+
+#[test]
+fn files_of_version_2_are_written_by_their_names() {
+    let asked = resources(
+        r#""memory": {"limit": 5}, "unified": {"memory.high": "4", "io.max": "8:0 rbps=1\n8:16 rbps=2\n", "cgroup.max.depth": "3"}"#,
+    );
+    let plan = planned(&asked, &unified());
+    assert_eq!(
+        writes(&plan),
+        ["memory.max=5", "cgroup.max.depth=3", "io.max=8:0 rbps=1", "io.max=8:16 rbps=2", "memory.high=4"]
+    );
+    assert_eq!(plan.groups[0].controllers, ["memory", "io"]);
+    for name in ["../memory.max", "memory", "", ".x", "a/b.c", "x\\u0000.y"] {
+        let (kind, message) = refused(&resources(&format!(r#""unified": {{"{name}": "1"}}"#)), &unified());
+        assert_eq!(kind, Kind::Config);
+        assert!(message.contains("is not the name of a control group's file"), "{message}");
+    }
+    for name in ["cgroup.procs", "cgroup.freeze", "cgroup.subtree_control"] {
+        let message = refused(&resources(&format!(r#""unified": {{"{name}": "1"}}"#)), &unified()).1;
+        assert!(message.contains("is no resource"), "{message}");
+    }
+}
+
+#[test]
+fn rdma_devices_are_limited() {
+    let mut host = unified();
+    host.list[0].controllers.push("rdma".into());
+    let asked = resources(r#""rdma": {"mlx5_1": {"hcaHandles": 3, "hcaObjects": 0}, "a": {"hcaHandles": 1}, "b": {}}"#);
+    assert_eq!(
+        writes(&planned(&asked, &host)),
+        ["rdma.max=a hca_handle=1", "rdma.max=mlx5_1 hca_handle=3 hca_object=0"]
     );
     assert_eq!(refused(&asked, &unified()).0, Kind::Unsupported);
 }

@@ -4,6 +4,7 @@
 //! reads mountinfo again for every handle, and leaves out the cgroup2 mount of a hybrid host.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -11,8 +12,9 @@ use std::time::{Duration, Instant};
 use super::{GroupPlan, control};
 use crate::error::{Context, Error, Kind, Result};
 
-/// Makes one container's cgroup. What is made goes to `made`, also on failure.
-pub(super) fn create(plan: &GroupPlan, made: &mut Vec<PathBuf>) -> Result<()> {
+/// Makes one container's cgroup, and if `take` says so, takes it for as long as the answer is open. What is made goes to
+/// `made`, also on failure.
+pub(super) fn create(plan: &GroupPlan, made: &mut Vec<PathBuf>, take: bool) -> Result<Option<OwnedFd>> {
     let hierarchy = &plan.cgroup.hierarchy;
     let dir = plan.cgroup.dir();
     let cpuset = hierarchy.has("cpuset");
@@ -24,16 +26,21 @@ pub(super) fn create(plan: &GroupPlan, made: &mut Vec<PathBuf>) -> Result<()> {
         // The kernel then gives every cgroup made below the same CPUs and memory nodes itself.
         control::write(parent, "cgroup.clone_children", "1")
     })?;
-    if existed {
+    let check = || {
+        if !existed {
+            return Ok(());
+        }
         control::refuse_used(&dir, plan)?;
         if hierarchy.has("freezer") && is_frozen(&dir)? {
             return Err(Error::new(Kind::State, format!("control group {dir:?} is frozen")));
         }
-    }
+        Ok(())
+    };
+    let taken = if take { Some(control::take(&dir, made, check)?) } else { check().map(|()| None)? };
     if cpuset {
         inherit_cpuset(&dir)?;
     }
-    control::write_all(None, &dir, &plan.writes, || Ok(false))
+    control::write_all(None, &dir, &plan.writes, || Ok(false)).map(|()| taken)
 }
 
 /// Gives a cpuset its parent's CPUs and memory nodes where it has none: no process can join it before.

@@ -1,51 +1,110 @@
 //! cgroup2 (Documentation/admin-guide/cgroup-v2.rst), by its files and nothing else.
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::stat::Mode;
 use nix::sys::uio::pread;
 
 use super::{GroupPlan, control};
 use crate::error::{Context, Error, Kind, Result};
-use crate::sys::bpf;
+use crate::sys::bpf::{self, Instruction};
 
 /// Makes one container's cgroup, and answers its directory's descriptor. What is made goes to `made`, also on failure.
 ///
 /// Controllers are handed down the tree only when a file is found missing: all but the first container find them there.
 pub(super) fn create(plan: &GroupPlan, made: &mut Vec<PathBuf>) -> Result<OwnedFd> {
     let dir = plan.cgroup.dir();
-    if control::make(&plan.cgroup, made, |_| Ok(()))? {
+    let existed = control::make(&plan.cgroup, made, |_| Ok(()))?;
+    let fd = control::take(&dir, made, || {
+        if !existed {
+            return Ok(());
+        }
         control::refuse_used(&dir, plan)?;
         if is_frozen(&dir)? {
             return Err(Error::new(Kind::State, format!("control group {dir:?} is frozen")));
         }
+        refuse_threaded(&dir)
+    })?;
+    if existed {
+        control::write_all(Some(fd.as_fd()), &dir, &plan.writes, hand_down_once(plan))?;
+        set_device_program(fd.as_fd(), &dir, plan.device_program.as_deref())?;
+    } else {
+        set_limits(plan, fd.as_fd(), &dir)?;
     }
-    let fd = open_dir(&dir).context(|| format!("open control group {dir:?}"))?;
+    Ok(fd)
+}
+
+/// Puts the limits into a cgroup that systemd has made, and answers its directory's descriptor.
+pub(super) fn set_up(plan: &GroupPlan) -> Result<OwnedFd> {
+    let dir = plan.cgroup.dir();
+    let fd = control::open_dir(&dir).context(|| format!("open control group {dir:?}"))?;
+    set_limits(plan, fd.as_fd(), &dir)?;
+    Ok(fd)
+}
+
+/// Writes the limits of a cgroup that is new.
+fn set_limits(plan: &GroupPlan, fd: BorrowedFd, dir: &Path) -> Result<()> {
+    control::write_all(Some(fd), dir, &plan.writes, hand_down_once(plan))?;
+    let Some(program) = &plan.device_program else { return Ok(()) };
+    let program = bpf::load_device_program(program).context(|| "load the device program")?;
+    bpf::attach_device_program(fd, program.as_fd(), None).context(|| format!("attach the device program to {dir:?}"))
+}
+
+/// Checks that a directory that was there can have processes with memory of their own.
+fn refuse_threaded(dir: &Path) -> Result<()> {
+    let path = dir.join("cgroup.type");
+    let text = std::fs::read_to_string(&path).context(|| format!("read {path:?}"))?;
+    match text.trim() {
+        // What threads divide among themselves below it is no matter of the container's.
+        "domain" | "domain threaded" => Ok(()),
+        kind => {
+            Err(Error::new(Kind::State, format!("control group {dir:?} is {kind}: it takes threads and no processes")))
+        }
+    }
+}
+
+/// Says why no process can be born in `dir`, where the kernel's number for it says little.
+pub(super) fn explain_birth(error: Error, dir: &Path) -> Error {
+    match error.errno().map(Errno::from_raw) {
+        Some(Errno::EBUSY) => error.context(format!(
+            "control group {dir:?} hands controllers down to others inside it, and so may have no processes of its own"
+        )),
+        Some(Errno::EOPNOTSUPP) => {
+            error.context(format!("control group {dir:?}, or one above it, is threaded, and takes no processes"))
+        }
+        _ => error,
+    }
+}
+
+/// Has the plan's controllers handed down the first time that a file is missing; answers whether it did.
+pub(super) fn hand_down_once(plan: &GroupPlan) -> impl FnMut() -> Result<bool> {
     let mut handed_down = plan.controllers.is_empty();
-    control::write_all(Some(fd.as_fd()), &dir, &plan.writes, || {
+    move || {
         if handed_down {
             return Ok(false);
         }
         handed_down = true;
         hand_down(plan).map(|()| true)
-    })?;
-    if let Some(program) = &plan.device_program {
-        let program = bpf::load_device_program(program).context(|| "load the device program")?;
-        bpf::attach_device_program(fd.as_fd(), program.as_fd())
-            .context(|| format!("attach the device program to {dir:?}"))?;
     }
-    Ok(fd)
 }
 
-/// A cgroup's directory, as `clone3` and bpf(2) take it.
-pub(super) fn open_dir(dir: &Path) -> nix::Result<OwnedFd> {
-    open(dir, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+/// Puts a device program, or none, in the place of procrt's own that is there, in one instant. Others' stay.
+pub(super) fn set_device_program(fd: BorrowedFd, dir: &Path, program: Option<&[Instruction]>) -> Result<()> {
+    let own = bpf::own_device_programs(fd).context(|| format!("look for the device program of {dir:?}"))?;
+    let mut own = own.iter().map(AsFd::as_fd);
+    if let Some(program) = program {
+        let program = bpf::load_device_program(program).context(|| "load the device program")?;
+        bpf::attach_device_program(fd, program.as_fd(), own.next())
+            .context(|| format!("attach the device program to {dir:?}"))?;
+    }
+    for old in own {
+        bpf::detach_device_program(fd, old).context(|| format!("take a device program from {dir:?}"))?;
+    }
+    Ok(())
 }
 
 /// Enables a plan's controllers in every ancestor, from the root down.

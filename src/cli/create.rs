@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::Run;
 use super::global::{Global, Rootless};
 use crate::bundle::check_id;
-use crate::container::{self, CreateOptions};
+use crate::container::{self, Activation, CreateOptions, Manager};
 use crate::error::{Error, Result};
 
 /// Create a container, whose process waits for start
@@ -63,15 +63,16 @@ impl Options {
     /// What the container's maker takes.
     ///
     /// # Errors
-    /// `Kind::Config` for an id that is none; `Kind::Unsupported` for `--rootless true` and `--systemd-cgroup`.
+    /// `Kind::Config` for an id that is none; `Kind::Unsupported` for `--rootless true`.
     pub fn resolve(self, global: &Global) -> Result<CreateOptions> {
         check_id(&self.id)?;
         if global.rootless == Rootless::True {
             return Err(Error::unsupported("--rootless true: passing over what is refused is not supported"));
         }
-        if global.systemd_cgroup {
-            return Err(Error::unsupported("--systemd-cgroup: control groups made by systemd are not supported"));
-        }
+        let activation = activation()?;
+        let notify = activation.as_ref().is_some_and(|activation| activation.notify_socket.is_some());
+        let notify_directory =
+            notify.then(|| global.store().map(|store| store.notify_directory(&self.id))).transpose()?;
         Ok(CreateOptions {
             id: self.id,
             bundle: self.bundle,
@@ -81,9 +82,39 @@ impl Options {
             no_pivot: self.no_pivot,
             no_new_keyring: self.no_new_keyring,
             preserve_fds: self.preserve_fds,
+            activation,
+            notify_directory,
             systemd_cgroup: global.systemd_cgroup,
+            missing_lsm: global.missing_lsm.into(),
         })
     }
+}
+
+/// What the service manager that has started procrt, if one has, means for the container's process: sockets are procrt's
+/// only if they are said to be (sd_listen_fds(3)).
+fn activation() -> Result<Option<Activation>> {
+    let for_us = variable("LISTEN_PID").is_some_and(|pid| pid == std::process::id().to_string());
+    let sockets = match variable("LISTEN_FDS").filter(|_| for_us) {
+        None => 0,
+        Some(text) => text.parse().map_err(|_| Error::config(format!("LISTEN_FDS={text:?}: is no number")))?,
+    };
+    let notify_socket = manager()?.map(|_| container::NOTIFY_SOCKET.to_owned());
+    let socket_names = variable("LISTEN_FDNAMES").filter(|_| sockets > 0);
+    let activation = Activation { sockets, socket_names, notify_socket };
+    Ok((activation != Activation::default()).then_some(activation))
+}
+
+/// The service manager that waits for word of readiness, if one does.
+///
+/// # Errors
+/// If it names no socket.
+pub fn manager() -> Result<Option<Manager>> {
+    variable("NOTIFY_SOCKET").map(|address| Manager::at(&address)).transpose()
+}
+
+/// A variable of the environment that is not empty.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 impl Run for Args {

@@ -9,6 +9,7 @@ use super::{Run, print_json, version};
 use crate::bundle::{OCI_VERSION, OCI_VERSION_MIN};
 use crate::error::Result;
 use crate::hooks::HooksPlan;
+use crate::process::memory_policy;
 use crate::seccomp::support;
 use crate::{namespaces, rootfs};
 
@@ -75,10 +76,25 @@ struct Linux {
     seccomp: Seccomp,
     apparmor: Enabled,
     selinux: Enabled,
-    intel_rdt: Enabled,
-    memory_policy: Enabled,
+    intel_rdt: IntelRdt,
+    memory_policy: MemoryPolicy,
     mount_extensions: MountExtensions,
     net_devices: Enabled,
+}
+
+/// The `linux.intelRdt` object.
+#[derive(Debug, Serialize)]
+struct IntelRdt {
+    enabled: bool,
+    schemata: bool,
+    monitoring: bool,
+}
+
+/// The `linux.memoryPolicy` object.
+#[derive(Debug, Serialize)]
+struct MemoryPolicy {
+    modes: Vec<String>,
+    flags: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -106,7 +122,7 @@ pub fn document() -> Document {
         linux: Linux {
             namespaces: namespaces::NAMES.iter().map(|(name, _)| *name).collect(),
             capabilities: capabilities.iter().map(ToString::to_string).collect(),
-            cgroup: Cgroup { v1: true, v2: true, systemd: false, systemd_user: false, rdma: false },
+            cgroup: Cgroup { v1: true, v2: true, systemd: true, systemd_user: true, rdma: false },
             seccomp: Seccomp {
                 enabled: true,
                 actions: support::actions(),
@@ -116,12 +132,14 @@ pub fn document() -> Document {
                 supported_flags: support::supported_flags(),
             },
             apparmor: enabled(true),
-            // The process's label is applied, that of the mounts is not.
-            selinux: enabled(false),
-            intel_rdt: enabled(false),
-            memory_policy: enabled(false),
-            mount_extensions: MountExtensions { idmap: enabled(false) },
-            net_devices: enabled(false),
+            selinux: enabled(true),
+            intel_rdt: IntelRdt { enabled: true, schemata: true, monitoring: true },
+            memory_policy: MemoryPolicy {
+                modes: memory_policy::MODES.iter().map(ToString::to_string).collect(),
+                flags: memory_policy::FLAGS.iter().map(ToString::to_string).collect(),
+            },
+            mount_extensions: MountExtensions { idmap: enabled(rootfs::options::maps_ids()) },
+            net_devices: enabled(true),
         },
         annotations,
     }

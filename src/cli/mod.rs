@@ -9,6 +9,7 @@
 
 mod create;
 mod delete;
+mod events;
 mod exec;
 pub mod explain;
 pub mod features;
@@ -25,6 +26,7 @@ mod seccomp;
 mod spec;
 mod start;
 mod state;
+mod update;
 mod version;
 
 use std::ffi::OsString;
@@ -107,10 +109,14 @@ static COMMANDS: [(&str, &[Entry]); 3] = [
             entry::<kill::Args>(),
             entry::<pause::Args>(),
             entry::<resume::Args>(),
+            entry::<update::Args>(),
             entry::<delete::Args>(),
         ],
     ),
-    ("Containers that are there", &[entry::<state::Args>(), entry::<list::Args>(), entry::<ps::Args>()]),
+    (
+        "Containers that are there",
+        &[entry::<state::Args>(), entry::<list::Args>(), entry::<ps::Args>(), entry::<events::Args>()],
+    ),
     (
         "Bundles, and procrt itself",
         &[entry::<spec::Args>(), entry::<explain::Args>(), entry::<seccomp::Args>(), entry::<features::Args>()],
@@ -261,7 +267,8 @@ mod tests {
             .filter_map(|line| line.strip_prefix("  "))
             .filter_map(|line| line.split_whitespace().next())
             .collect();
-        let all = "create start run exec kill pause resume delete state list ps spec explain seccomp features";
+        let all =
+            "create start run exec kill pause resume update delete state list ps events spec explain seccomp features";
         assert_eq!(named.join(" "), all);
     }
 

@@ -10,6 +10,10 @@ use crate::error::Result;
 /// Makes a container from a bundle and starts it at once. In the foreground, the container has this terminal, gets the
 /// signals that procrt gets, and is removed when its process ends; the exit status is the process's, or 128 and the
 /// signal's number if a signal ended it.
+///
+/// Under a service manager: the sockets of LISTEN_FDS (sd_listen_fds(3)) are passed to the process, before those of
+/// --preserve-fds; with NOTIFY_SOCKET (sd_notify(3)) the manager is told when the process has said READY=1, which --detach
+/// waits for.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -38,7 +42,8 @@ impl Run for Args {
     const MAKES_PROCESSES: bool = true;
 
     fn run(self, global: &Global) -> Result<i32> {
-        let run = RunOptions { detach: self.detach, keep: self.keep, subreaper: !self.no_subreaper };
+        let manager = create::manager()?;
+        let run = RunOptions { detach: self.detach, keep: self.keep, subreaper: !self.no_subreaper, manager };
         container::run(&global.store()?, &self.options.resolve(global)?, run)
     }
 }

@@ -12,17 +12,19 @@ use oci_spec::runtime::ContainerState;
 
 use super::CreateOptions;
 use super::plan::{self, Plan};
+use super::readiness;
 use super::record::{ProcessId, Record};
 use super::store::{Entry, Store};
 use crate::bundle::Bundle;
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, systemd};
 use crate::error::{Context, Error, Result};
 use crate::hooks;
-use crate::host::{clock, mounts, procfs};
+use crate::host::{clock, id_mapping, mounts, procfs};
 use crate::init::{self, Channel, Gate, Handles, Message};
-use crate::namespaces::{self, Namespace};
+use crate::namespaces::{self, Namespace, NetDevices};
 use crate::process;
-use crate::rootfs::Sources;
+use crate::resctrl::Resctrl;
+use crate::rootfs::{Sources, Unmapped};
 use crate::sys::child::{ChildrenKept, Ending, Which, wait};
 use crate::sys::process::{first_not_passed, pidfd_send_signal};
 use crate::terminal;
@@ -57,17 +59,23 @@ struct Unfinished {
     entry: Entry,
     record: Record,
     cgroup: Option<Cgroup>,
+    resctrl: Option<Resctrl>,
+    devices: Option<NetDevices>,
     process: Option<(i32, OwnedFd)>,
 }
 
 impl Unfinished {
     /// Undoes everything, newest first, and runs the hooks that come after a container. What cannot be undone is left to
     /// `delete --force`, which finds it by what is left of the container's directory.
-    fn undo(self) {
+    fn undo(mut self) {
+        if let Some(devices) = &mut self.devices {
+            devices.give_back();
+        }
         if let Some((pid, pidfd)) = &self.process {
             let _ = pidfd_send_signal(pidfd, libc::SIGKILL);
             let _ = wait(Which::Pid(*pid), true);
         }
+        self.record.resctrl = self.resctrl.take().map(Resctrl::made);
         let cgroup = self.cgroup.as_ref();
         let gone = super::delete::destroy(&self.entry, &self.record, cgroup);
         if let Err(error) = gone {
@@ -88,30 +96,34 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
     let _children = ChildrenKept::new().context(|| "watch children")?;
 
     // 1. Decide, and open what the container is made of: what is wrong is found before anything is made.
-    let (bundle, plan) = plan::plan(options)?;
+    let (manager, systemd) = options.systemd_cgroup.then(systemd::find).transpose()?.unzip();
+    let (bundle, plan) = plan::plan_with(options, manager.as_ref())?;
     if plan.init.process.is_missing() && !matches!(start, Start::Later) {
         return Err(Error::config("process: is missing"));
     }
     check_console(&plan, options, &start)?;
-    check_preserved(options.preserve_fds)?;
+    let sockets = options.activation.as_ref().map_or(0, |activation| activation.sockets);
+    check_preserved(sockets, options.preserve_fds)?;
     let joined = namespaces::Handles::open(&plan.init.namespaces)?;
+    let resctrl = plan.resctrl.as_ref().map(Resctrl::find).transpose()?;
+    let devices = NetDevices::find(&plan.init.namespaces, joined.get(Namespace::Network))?;
     if let Some(listener) = plan.init.seccomp.as_ref().and_then(|filter| filter.listener.as_ref()) {
         listener.check()?;
     }
     let console = options.console_socket.as_deref().map(terminal::console::connect).transpose()?;
     let pidfd_socket = options.pidfd_socket.as_deref().map(terminal::console::connect).transpose()?;
-    // In a user namespace the container's root may not look at what the host's root may.
-    let sources = plan.init.namespaces.has(Namespace::User) && plan.init.namespaces.has(Namespace::Mount);
-    let sources = sources.then(|| Sources::open_for_another(&plan.init.rootfs)).transpose()?;
+    // One of them may be yet to be made, in the container's directory.
+    let sources = options.notify_directory.is_none().then(|| open_sources(&plan, &joined)).transpose()?;
 
     // 2. Take the id, and say what is about to be made.
     let mut record = record_of(&bundle, &plan, options);
     if !plan.init.namespaces.has(Namespace::Mount) {
         record.mounts_on_host = Some(mounts::count_at(&record.rootfs)?);
     }
+    record.resctrl = resctrl.as_ref().map(Resctrl::planned);
     let entry = store.claim(&options.id)?;
-    let mut unfinished = Unfinished { entry, record, cgroup: None, process: None };
-    let made = make(&mut unfinished, &plan, (joined, console, sources), start);
+    let mut unfinished = Unfinished { entry, record, cgroup: None, resctrl, devices, process: None };
+    let made = make(&mut unfinished, &plan, (joined, console, sources, systemd), start);
     let (channel, master, signals) = match made {
         Ok(made) => made,
         Err(error) => {
@@ -123,7 +135,7 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
     // 7. It is there: remember it, and tell whoever asked.
     let told = tell(&mut unfinished, options, pidfd_socket.as_ref());
     match (told, unfinished) {
-        (Ok(()), Unfinished { entry, record, cgroup: Some(cgroup), process: Some((pid, pidfd)) }) => {
+        (Ok(()), Unfinished { entry, record, cgroup: Some(cgroup), process: Some((pid, pidfd)), .. }) => {
             Ok(Created { entry, record, cgroup, pid, pidfd, channel, master, signals })
         }
         (told, unfinished) => {
@@ -154,21 +166,45 @@ fn check_console(plan: &Plan, options: &CreateOptions, start: &Start) -> Result<
 ///
 /// # Errors
 /// Names the first that is missing.
-pub(super) fn check_preserved(count: u32) -> Result<()> {
-    match first_not_passed(count) {
+pub(super) fn check_preserved(sockets: u32, count: u32) -> Result<()> {
+    match first_not_passed(sockets.saturating_add(count)) {
         None => Ok(()),
+        Some(number) if number - 3 < sockets => {
+            Err(Error::config(format!("LISTEN_FDS={sockets}: descriptor {number} is not open")))
+        }
         Some(number) => Err(Error::config(format!("--preserve-fds {count}: descriptor {number} is not open"))),
     }
 }
 
-type Inputs = (namespaces::Handles, Option<OwnedFd>, Option<Sources>);
+/// In a user namespace the container's root may not look at what the host's root may: then the host's side opens the
+/// sources of mounts.
+fn open_sources(plan: &Plan, joined: &namespaces::Handles) -> Result<OpenSources> {
+    let sources = plan.init.namespaces.has(Namespace::User) && plan.init.namespaces.has(Namespace::Mount);
+    let sources = Sources::open_on_host(&plan.init.rootfs, sources)?;
+    let joins = joined.get(Namespace::User);
+    let unmapped = sources.as_ref().map(|sources| sources.map_ids(&plan.init.rootfs, joins)).transpose()?;
+    Ok((sources, unmapped))
+}
+
+type OpenSources = (Option<Sources>, Option<Unmapped>);
+type Inputs = (namespaces::Handles, Option<OwnedFd>, Option<OpenSources>, Option<systemd::Connection>);
 type Made = (Channel, Option<OwnedFd>, Option<Box<Signals>>);
 
-fn make(unfinished: &mut Unfinished, plan: &Plan, (joined, console, sources): Inputs, start: Start) -> Result<Made> {
+fn make(unfinished: &mut Unfinished, plan: &Plan, inputs: Inputs, start: Start) -> Result<Made> {
+    let (joined, console, sources, systemd) = inputs;
     unfinished.entry.write(&unfinished.record)?;
+    // Until it is started, a unit of that name is somebody else's.
+    let unit = unfinished.record.unit.take();
+    if plan.init.activation.as_ref().is_some_and(|activation| activation.notify_socket.is_some()) {
+        readiness::make_directory(unfinished.entry.directory())?;
+    }
+    let (sources, unmapped) = sources.map_or_else(|| open_sources(plan, &joined), Ok)?;
 
     // 3. The control group that the first process is born in, with its limits.
     let cgroup = unfinished.cgroup.insert(Cgroup::begin(&plan.cgroup)?);
+    if let Some(resctrl) = &mut unfinished.resctrl {
+        resctrl.make()?;
+    }
 
     // 4. The first process, born in its namespaces and in its cgroup.
     let (gate, meeting, signals) = match start {
@@ -182,19 +218,36 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, (joined, console, sources): In
     let state = unfinished.record.oci_state();
     let handles = Handles { channel: theirs, joined, sources, gate, meeting, state: state.clone() };
     let (pid, pidfd, channel) =
-        init::clone_first_process(&plan.init, handles, signals.as_deref(), ours, cgroup.birth_fd()?)?;
+        init::clone_first_process(&plan.init, handles, signals.as_deref(), ours, cgroup.birth_fd()?)
+            .map_err(|error| cgroup.explain_birth(error))?;
     unfinished.process = Some((pid, pidfd));
 
-    // 5. What only the host's side can do for it: the control groups of other hierarchies, and its ids, what
-    //    the OOM killer is to think of it.
+    // 5. What only the host's side can do for it: the control groups of other hierarchies or of systemd's, its ids, its
+    //    network devices, what the OOM killer is to think of it.
+    if let (Some(scope), Some(mut connection)) = (&plan.cgroup.scope, systemd) {
+        scope.start(&mut connection, pid)?;
+        unfinished.record.unit = unit;
+    }
     cgroup.finish(&plan.cgroup)?;
     let proc = procfs::handle()?;
     if plan.init.namespaces.makes(Namespace::User) {
         namespaces::write_id_mappings(&plan.init.namespaces, pid, proc.as_fd())?;
+        if let Some(unmapped) = unmapped.filter(|unmapped| !unmapped.is_empty()) {
+            // It has these mounts too, and attaches none before it is told.
+            let namespace = id_mapping::namespace_of(pid, proc.as_fd())?;
+            unmapped.map(&plan.init.rootfs, namespace.as_fd())?;
+        }
+    }
+    if let Some(devices) = &mut unfinished.devices {
+        devices.move_to(pid, proc.as_fd())?;
     }
     if plan.init.waits {
         // A child that is gone already has left its reason on the channel.
-        let _ = channel.send(&Message::Enter(cgroup.entrance()?));
+        let mut entrance = cgroup.entrance()?;
+        if let Some(resctrl) = &unfinished.resctrl {
+            entrance.tasks.extend(resctrl.open_tasks()?);
+        }
+        let _ = channel.send(&Message::Enter(entrance));
     }
     process::set_oom_score(&plan.init.process, proc.as_fd(), &pid.to_string())?;
     // Whoever has its pid later must not take another process for it.
@@ -288,6 +341,9 @@ fn record_of(bundle: &Bundle, plan: &Plan, options: &CreateOptions) -> Record {
         annotations,
         process: None,
         cgroups: plan.cgroup.cgroups(),
+        unit: plan.cgroup.scope.as_ref().map(|scope| scope.unit.clone()),
+        resources: bundle.spec.linux().as_ref().and_then(|linux| linux.resources().clone()),
+        resctrl: None,
         joining: init::Container {
             namespaces: plan.init.namespaces.own(),
             process: plan.init.process.clone(),
@@ -295,6 +351,7 @@ fn record_of(bundle: &Bundle, plan: &Plan, options: &CreateOptions) -> Record {
             keep_keyring: plan.init.keep_keyring,
         },
         mounts_on_host: None,
+        own_pids: plan.init.namespaces.makes(Namespace::Pid),
         nothing_to_start: plan.init.process.is_missing(),
         poststart: plan.init.hooks.poststart.clone(),
         poststop: plan.init.hooks.poststop.clone(),

@@ -24,7 +24,7 @@ pub fn delete(store: &Store, id: &str, force: bool) -> Result<()> {
     if force {
         match store.find(id) {
             // Whoever is at work on it finds its process gone, and lets go of the lock.
-            Ok(entry) => end_processes(entry.read()?.as_ref())?,
+            Ok(entry) => end_processes(&entry, entry.read()?.as_ref())?,
             Err(error) if error.kind() == Kind::NotFound => return Ok(()),
             Err(error) => return Err(error),
         }
@@ -45,7 +45,7 @@ pub fn delete(store: &Store, id: &str, force: bool) -> Result<()> {
             Status::Stopped => {}
             Status::Created => {
                 // Its program never ran: ending the process that waits for it ends nothing of the user's.
-                end_processes(Some(&record))?;
+                end_processes(&entry, Some(&record))?;
             }
             Status::Creating => return Err(not_stopped(id, "creating")),
             Status::Running => return Err(not_stopped(id, "running")),
@@ -63,7 +63,7 @@ fn not_stopped(id: &str, status: &str) -> Error {
 }
 
 /// Kills the first process and waits until it has ended.
-pub(super) fn end_processes(record: Option<&Record>) -> Result<()> {
+pub(super) fn end_processes(entry: &Entry, record: Option<&Record>) -> Result<()> {
     let Some(record) = record else {
         return Ok(());
     };
@@ -80,9 +80,14 @@ pub(super) fn end_processes(record: Option<&Record>) -> Result<()> {
         while let Err(Errno::EINTR) = poll(&mut fds, PollTimeout::NONE) {}
     } else if record.process.is_none() {
         // Nobody knows the first process of a `create` that was killed, but its control group. That may be somebody else's
-        // still, if `create` had not come to look at it: then its processes are older than the record.
+        // still, if `create` had not come to look at it: then its processes are older than the record, or another
+        // container's that came later.
         let proc = procfs::handle()?;
-        for pid in cgroup.pids()? {
+        let pids = cgroup.pids()?;
+        if !pids.is_empty() && other_in(entry, record)?.is_some() {
+            return Ok(());
+        }
+        for pid in pids {
             if ProcessId::of(pid, proc.as_fd())?.is_some_and(|process| process.start_time < record.begun) {
                 return Err(Error::new(
                     Kind::State,
@@ -96,18 +101,17 @@ pub(super) fn end_processes(record: Option<&Record>) -> Result<()> {
 }
 
 /// Takes away all of a container whose first process has ended, or is about to: the other processes of its control
-/// groups, the groups, its mounts if they are the host's, its directory; then runs the hooks for after its end. `cgroup`
+/// groups, the groups, those of resctrl, its mounts if they are the host's, its directory; then runs the hooks for after its end. `cgroup`
 /// is nothing where the container came to have none: what is at its path then is somebody else's.
 ///
 /// # Errors
 /// If something stays. A poststop hook that fails is a warning.
 pub(super) fn destroy(entry: &Entry, record: &Record, cgroup: Option<&Cgroup>) -> Result<()> {
     if let Some(cgroup) = cgroup {
-        // With a PID namespace of its own all of a container ends with its first process; without, this ends it.
-        if !cgroup.is_empty()? {
-            cgroup.kill(libc::SIGKILL)?;
-        }
-        cgroup.remove()?;
+        remove_groups(entry, record, cgroup)?;
+    }
+    if let Some(groups) = &record.resctrl {
+        groups.remove()?;
     }
     if let Some(before) = record.mounts_on_host {
         unmount_root(record, before)?;
@@ -121,6 +125,40 @@ pub(super) fn destroy(entry: &Entry, record: &Record, cgroup: Option<&Cgroup>) -
         log::warn!("{error}");
     }
     Ok(())
+}
+
+/// Removes a container's control groups. Another container may have come to the same place, since the first process of this
+/// one has ended: its processes are not ended, and the groups are left to it.
+fn remove_groups(entry: &Entry, record: &Record, cgroup: &Cgroup) -> Result<()> {
+    // All of a container that has its PID namespace to itself ends with its first process.
+    if record.unit.is_none() && record.own_pids && cgroup.remove_if_free()? {
+        return Ok(());
+    }
+    if !cgroup.is_empty()? {
+        if let Some(other) = other_in(entry, record)? {
+            log::debug!("the control group of {:?} is left to {other:?}", record.id);
+            return Ok(());
+        }
+        if !record.own_pids {
+            cgroup.kill(libc::SIGKILL)?;
+        }
+    }
+    if let Some(unit) = &record.unit {
+        unit.stop()?;
+    }
+    cgroup.remove()
+}
+
+/// Another container of the same root, not ended, that has come to the same control group.
+fn other_in(entry: &Entry, record: &Record) -> Result<Option<String>> {
+    for other in entry.others()? {
+        // One that cannot be read, or is gone by now, is nobody's heir.
+        let Ok(Some(found)) = other.read() else { continue };
+        if found.cgroups == record.cgroups && found.status(&other)? != Status::Stopped {
+            return Ok(Some(found.id));
+        }
+    }
+    Ok(None)
 }
 
 /// Unmounts the root that `create` has mounted on itself, and with it all that was mounted in it; the `before` mounts that

@@ -2,15 +2,18 @@
 
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod exec_plan;
 mod kill;
 pub mod own_binary;
 mod pause;
 pub mod plan;
+mod readiness;
 mod record;
 mod start;
 mod store;
+mod update;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,14 +21,19 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 pub use delete::delete;
+pub use events::{Event, events, stats};
 pub use exec::exec;
 pub use exec_plan::{ExecOptions, parse_user};
 pub use kill::kill;
 pub use pause::{pause, processes, resume};
+pub use readiness::{Manager, NOTIFY_SOCKET};
 pub use start::{run, start};
 pub use store::Store;
+pub use update::update;
 
 use crate::error::{Error, Kind, Result};
+pub use crate::host::lsm::Missing;
+pub use crate::process::Activation;
 
 /// What `create` and `run` take beside the bundle's configuration.
 #[derive(Debug, Clone, Default)]
@@ -46,8 +54,15 @@ pub struct CreateOptions {
     pub no_new_keyring: bool,
     /// How many descriptors from 3 on the container's process gets.
     pub preserve_fds: u32,
+    /// What a service manager has passed to procrt and the container's process is to have.
+    pub activation: Option<Activation>,
+    /// Where the directory of the socket for the process's messages will be, absolute: below the container's own. None if
+    /// nobody waits for messages.
+    pub notify_directory: Option<PathBuf>,
     /// Ask systemd for the control group.
     pub systemd_cgroup: bool,
+    /// What becomes of labels for security modules that are not at work.
+    pub missing_lsm: Missing,
 }
 
 /// How `run` goes on once the container is there.
@@ -59,6 +74,8 @@ pub struct RunOptions {
     pub keep: bool,
     /// Become a subreaper and reap every process of the container that is left to procrt (`--no-subreaper` unset).
     pub subreaper: bool,
+    /// Who is told when the container is ready.
+    pub manager: Option<Manager>,
 }
 
 /// A container's status. `Paused` is runc's addition to the specification's.

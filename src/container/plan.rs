@@ -2,17 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
+use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 use serde::Serialize;
 
-use super::CreateOptions;
+use super::{CreateOptions, readiness};
 use crate::bundle::{self, Bundle};
+use crate::cgroup::systemd::{self, Manager};
 use crate::cgroup::{self, CgroupPlan};
 use crate::error::{Faults, Result};
 use crate::hooks;
 use crate::host::cgroups::{Hierarchies, Layout, Version};
+use crate::host::lsm::Missing;
 use crate::init::InitPlan;
 use crate::namespaces::{self, IdMapping, Namespace, NamespacesPlan};
-use crate::process::{self, ProcessPlan};
+use crate::process::{self, Activation, ProcessPlan};
+use crate::resctrl::{self, ResctrlPlan};
 use crate::rootfs::{self, Surroundings};
 use crate::seccomp;
 use crate::terminal;
@@ -22,6 +26,9 @@ use crate::terminal;
 pub struct Plan {
     /// The container's control groups.
     pub cgroup: CgroupPlan,
+    /// Its shares of caches and memory bandwidth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resctrl: Option<ResctrlPlan>,
     /// The container's side.
     #[serde(flatten)]
     pub init: InitPlan,
@@ -32,20 +39,35 @@ pub struct Plan {
 /// # Errors
 /// Everything that is wrong in the configuration, together; or that the bundle cannot be read.
 pub fn plan(options: &CreateOptions) -> Result<(Bundle, Plan)> {
+    plan_with(options, None)
+}
+
+/// The same, where `systemd` is the service manager that is to make the control groups.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_with(options: &CreateOptions, systemd: Option<&Manager>) -> Result<(Bundle, Plan)> {
     bundle::check_id(&options.id)?;
     let mut faults = Faults::default();
-    let bundle = bundle::read(&options.bundle, &mut faults).map_err(|error| {
+    let mut bundle = bundle::read(&options.bundle, &mut faults).map_err(|error| {
         match std::mem::take(&mut faults).into_result() {
             // What is wrong with the file as a whole comes first.
             Err(more) => error.context(more),
             Ok(()) => error,
         }
     })?;
+    match &options.notify_directory {
+        Some(directory) if makes_or_joins(&bundle.spec, LinuxNamespaceType::Mount) => {
+            bind_notify_directory(&mut bundle.spec, directory);
+        }
+        Some(_) => log::warn!("NOTIFY_SOCKET: there is no way to a socket without a mount namespace"),
+        None => {}
+    }
     let mut hierarchies = Hierarchies::find()?;
-    if cgroup::needs_own_paths(&bundle.spec) {
+    if systemd.is_none() && cgroup::needs_own_paths(&bundle.spec) {
         hierarchies = hierarchies.with_own_paths()?;
     }
-    let plan = decide(&bundle, options, &hierarchies, &mut faults);
+    let plan = decide(&bundle, options, &hierarchies, systemd, &mut faults);
     faults.into_result()?;
     // Without faults there is a process, so there is a plan.
     plan.map(|plan| (bundle, plan)).ok_or_else(|| crate::Error::config("process: is missing"))
@@ -56,25 +78,29 @@ pub fn decide(
     bundle: &Bundle,
     options: &CreateOptions,
     hierarchies: &Hierarchies,
+    systemd: Option<&Manager>,
     faults: &mut Faults,
 ) -> Option<Plan> {
     let spec = &bundle.spec;
-    if options.systemd_cgroup {
-        faults.unsupported("--systemd-cgroup", "the systemd driver is not there yet");
-    }
     let namespaces = namespaces::plan(spec, faults);
-    let cgroup = cgroup::plan(spec, &options.id, hierarchies, faults);
-    let process = process::plan(spec, faults);
+    let cgroup = match systemd {
+        None => cgroup::plan(spec, &options.id, hierarchies, faults),
+        Some(manager) => cgroup::plan_scope(spec, &options.id, hierarchies, manager, faults),
+    };
+    let resctrl = resctrl::plan(spec, &options.id, faults);
+    let process = process::plan(spec, options.missing_lsm, faults);
     let mounts = CgroupMounts::new(&cgroup, hierarchies, &namespaces);
     let around = Surroundings {
         bundle: &bundle.dir,
         rootfs: &bundle.rootfs,
         mount_namespace: namespaces.has(Namespace::Mount),
         user_namespace: namespaces.has(Namespace::User),
+        id_mappings: (&namespaces.uid_mappings, &namespaces.gid_mappings),
         cgroups: &mounts.binds,
         cgroup2: mounts.cgroup2.as_deref(),
         cgroup_links: &mounts.links,
         no_pivot: options.no_pivot,
+        missing_lsm: options.missing_lsm,
     };
     let rootfs = rootfs::plan(spec, &around, faults);
     let hooks = spec.hooks().as_ref().map(|hooks| hooks::plan(hooks, faults)).unwrap_or_default();
@@ -83,13 +109,20 @@ pub fn decide(
     let filter = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
     let seccomp = filter.map(|filter| seccomp::plan(filter, process.no_new_privileges, faults));
     check_ids(&process, &namespaces, faults);
+    let mut activation = options.activation.clone();
+    if !namespaces.has(Namespace::Mount) {
+        activation = activation.map(|activation| Activation { notify_socket: None, ..activation });
+    }
+    let sockets = activation.as_ref().map_or(0, |activation| activation.sockets);
     warn_of_missing_capabilities(&process, namespaces.has(Namespace::User));
     Some(Plan {
-        cgroup,
         init: InitPlan {
             id: options.id.clone(),
             bundle: bundle.dir.clone(),
-            waits: namespaces.makes(Namespace::User)
+            waits: cgroup.scope.is_some()
+                || namespaces.makes(Namespace::User)
+                || !namespaces.net_devices.is_empty()
+                || resctrl.is_some()
                 || hierarchies.list.iter().any(|hierarchy| hierarchy.version == Version::V1),
             namespaces,
             rootfs,
@@ -98,8 +131,11 @@ pub fn decide(
             process,
             seccomp,
             keep_keyring: options.no_new_keyring,
-            preserve_fds: options.preserve_fds,
+            preserve_fds: sockets.saturating_add(options.preserve_fds),
+            activation,
         },
+        cgroup,
+        resctrl,
     })
 }
 
@@ -107,11 +143,12 @@ impl Plan {
     /// The plan in words: what is done, in the order in which it is done, each with its details.
     pub fn steps(&self) -> Vec<(&'static str, Vec<String>)> {
         let init = &self.init;
-        let mut steps = vec![
-            ("Make the control groups", self.cgroup.describe()),
+        let mut steps = vec![("Make the control groups", self.cgroup.describe())];
+        steps.extend(self.resctrl.as_ref().map(|plan| ("Share caches and memory bandwidth", plan.describe())));
+        steps.extend([
             ("Clone the first process into its namespaces", init.namespaces.describe()),
             ("Make the root", init.rootfs.describe()),
-        ];
+        ]);
         if let Some(terminal) = &init.terminal {
             steps.push(("Give it a terminal", vec![terminal.describe()]));
         }
@@ -126,6 +163,23 @@ impl Plan {
         }
         steps
     }
+}
+
+fn makes_or_joins(spec: &Spec, kind: LinuxNamespaceType) -> bool {
+    let linux = spec.linux().as_ref();
+    linux.and_then(|linux| linux.namespaces().as_ref()).is_some_and(|all| all.iter().any(|one| one.typ() == kind))
+}
+
+/// The container sees the directory of the socket for word of readiness; what it finds there is not its to change.
+fn bind_notify_directory(spec: &mut Spec, directory: &Path) {
+    let options = ["bind", "nosuid", "nodev", "noexec", "ro"];
+    let mut mount = Mount::default();
+    mount
+        .set_destination(readiness::DIRECTORY_INSIDE.into())
+        .set_source(Some(directory.to_owned()))
+        .set_typ(Some("bind".to_owned()))
+        .set_options(Some(options.map(str::to_owned).to_vec()));
+    spec.set_mounts(Some(spec.mounts().clone().into_iter().flatten().chain([mount]).collect()));
 }
 
 /// What the root needs to know of control groups.
@@ -204,11 +258,14 @@ pub(super) fn warn_of_missing_capabilities(process: &ProcessPlan, user_namespace
     }
 }
 
-/// The plan of the bundle in `dir`, for `explain`.
+/// The plan of the bundle in `dir`, for `explain`; with `systemd_cgroup`, of a scope of this machine's service manager;
+/// `missing_lsm` as [`CreateOptions::missing_lsm`].
 ///
 /// # Errors
 /// As [`plan`].
-pub fn explain(dir: &Path) -> Result<Plan> {
-    let options = CreateOptions { id: "explained".to_owned(), bundle: dir.to_owned(), ..CreateOptions::default() };
-    plan(&options).map(|(_, plan)| plan)
+pub fn explain(dir: &Path, systemd_cgroup: bool, missing_lsm: Missing) -> Result<Plan> {
+    let manager = systemd_cgroup.then(systemd::find).transpose()?.map(|(manager, _)| manager);
+    let options =
+        CreateOptions { id: "explained".to_owned(), bundle: dir.to_owned(), missing_lsm, ..CreateOptions::default() };
+    plan_with(&options, manager.as_ref()).map(|(_, plan)| plan)
 }

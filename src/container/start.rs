@@ -1,6 +1,7 @@
 //! Starting a created container, and running one in a single go.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::thread::JoinHandle;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -8,6 +9,7 @@ use oci_spec::runtime::ContainerState;
 
 use super::create::{self, Created, Start, read_to_end};
 use super::delete::{destroy, end_processes};
+use super::readiness::{Listener, Manager};
 use super::record::Record;
 use super::store::{Entry, Store};
 use super::{CreateOptions, RunOptions, Status};
@@ -20,13 +22,14 @@ use crate::sys::process::pidfd_send_signal;
 use crate::terminal;
 use crate::terminal::signals::Signals;
 
-/// Lets a created container's process run.
+/// Lets a created container's process run. With a `manager`, returns when the process has said that it is ready, which the
+/// manager is told, or has ended.
 ///
 /// # Errors
 /// [`Kind::NotFound`], or [`Kind::State`] if it was started before. What fails in the container on the way to its program
 /// (a hook, the filter, the program itself) is this function's error, and the container is destroyed as the
 /// specification's lifecycle has it.
-pub fn start(store: &Store, id: &str) -> Result<()> {
+pub fn start(store: &Store, id: &str, manager: Option<Manager>) -> Result<()> {
     let entry = store.lock(id)?;
     let record = entry.read()?.ok_or_else(|| wrong_state(id, Status::Creating))?;
     match record.status(&entry)? {
@@ -43,9 +46,10 @@ pub fn start(store: &Store, id: &str) -> Result<()> {
         // The specification wants an error without saying how it is to be told, and callers who made such a container
         // expect it to have ended then, not `start` to fail.
         log::error!("start {id:?}: process: is missing, so the container ends without having run anything");
-        end_processes(Some(&record))?;
+        end_processes(&entry, Some(&record))?;
         return entry.remove_gate();
     }
+    let listener = manager.map(|_| Listener::bind(&entry)).transpose()?.flatten();
     let channel = if record.notifies() { entry.meet()?.map(Channel::of_connected) } else { None };
     let gate = entry.open_gate()?;
     let failure = wait_for_exec(&gate, pidfd.as_fd(), channel, &record)?;
@@ -53,7 +57,14 @@ pub fn start(store: &Store, id: &str) -> Result<()> {
         end(&entry, &record, &Cgroup::open(&record.cgroups), &pidfd);
         return Err(error.context(format!("start {id:?}")));
     }
-    run_poststart(&entry, &record, &pidfd)
+    run_poststart(&entry, &record, &pidfd)?;
+    // Waiting takes as long as the service does: meanwhile others may change the container.
+    drop(entry);
+    let pid = record.process.map(|process| process.pid);
+    match (listener, manager) {
+        (Some(listener), Some(manager)) => listener.relay(manager, pidfd.as_fd(), pid),
+        _ => Ok(()),
+    }
 }
 
 fn wrong_state(id: &str, status: Status) -> Error {
@@ -156,6 +167,9 @@ pub fn run(store: &Store, options: &CreateOptions, run: RunOptions) -> Result<i3
     let signals = (!run.detach).then(Signals::block).transpose()?.map(Box::new);
     let Created { mut entry, record, cgroup, pid, pidfd, channel, master, signals } =
         create::create(store, options, Start::Now(signals))?;
+    let listener = run.manager.map(|_| Listener::bind(&entry)).transpose();
+    let listener = listener.inspect_err(|_| end(&entry, &record, &cgroup, &pidfd))?.flatten();
+    let relay = listener.zip(run.manager);
     // Its end of the channel closes at execve. Where nobody takes the message, somebody has ended it.
     let notified = |listener: OwnedFd| {
         record.pass_on(listener.as_fd(), pid, ContainerState::Created)?;
@@ -181,9 +195,16 @@ pub fn run(store: &Store, options: &CreateOptions, run: RunOptions) -> Result<i3
     run_poststart(&entry, &record, &pidfd)?;
     entry.unlock();
     let Some(signals) = signals else {
+        relay.map_or(Ok(()), |(listener, manager)| listener.relay(manager, pidfd.as_fd(), Some(pid)))?;
         return Ok(0);
     };
+    // To the manager, this process is the service's main one.
+    let relay = relay.map(|(listener, manager)| listener.relay_meanwhile(manager, &pidfd)).transpose()?;
     let status = terminal::foreground::supervise(&signals, pid, pidfd.as_fd(), master, run.subreaper);
+    if status.is_ok() {
+        // It ends with the process. Hooks, which take a fork, find this process with one thread.
+        let _ = relay.map(JoinHandle::join);
+    }
     if run.keep {
         return status;
     }

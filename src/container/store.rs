@@ -16,14 +16,18 @@ use nix::sys::socket::{Backlog, SockType, UnixAddr, bind, listen};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, mkfifoat, unlinkat};
 
+use super::readiness;
 use super::record::{ProcessId, Record};
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys;
 
 const RECORD: &str = "state.json";
 const GATE: &str = "start";
+/// The record's name until it takes the other's place.
+const NEXT_RECORD: &str = "state.json.next";
 /// The start gate's name from when it is about to be opened.
 const OPENED: &str = "started";
+/// The socket beside the start gate.
 const MEETING: &str = "meeting";
 
 /// Where the containers of one runtime root are kept (`--root`).
@@ -41,6 +45,12 @@ impl Store {
     /// The directory that holds one directory per container.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Where the container `id` has the directory of the socket for word of readiness, if it has one; absolute.
+    pub fn notify_directory(&self, id: &str) -> PathBuf {
+        let path = self.root.join(id).join(readiness::DIRECTORY);
+        std::path::absolute(&path).unwrap_or(path)
     }
 
     /// Takes `id`: makes its directory, and locks it.
@@ -148,6 +158,28 @@ impl Entry {
         Ok(self)
     }
 
+    /// The other containers of the same root.
+    ///
+    /// # Errors
+    /// If the root cannot be read.
+    pub fn others(&self) -> Result<Vec<Self>> {
+        let what = || "read the directory of containers";
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut root = nix::dir::Dir::openat(&self.root, ".", flags, Mode::empty()).context(what)?;
+        let mut others = Vec::new();
+        for found in root.iter() {
+            let found = found.context(what)?;
+            let name = found.file_name().to_string_lossy();
+            if name.starts_with('.') || name == self.id.as_str() {
+                continue;
+            }
+            // What is gone by now, or is no directory, is no container.
+            let root = self.root.try_clone().context(what)?;
+            others.extend(Self::open(root, &name).ok());
+        }
+        Ok(others)
+    }
+
     /// Lets others change the container.
     pub fn unlock(&mut self) {
         self.lock = None;
@@ -207,11 +239,35 @@ impl Entry {
     }
 
     fn write_line(&self, value: &impl serde::Serialize, flags: OFlag) -> Result<()> {
+        self.write_text(RECORD, &self.line(value)?, flags)
+    }
+
+    /// Puts another record in the place of the one that is there: a reader sees the one or the other.
+    ///
+    /// # Errors
+    /// If it cannot be written; then the one that was there stays.
+    pub fn replace(&self, record: &Record) -> Result<()> {
+        let mut text = self.line(record)?;
+        if let Some(process) = record.process {
+            text.append(&mut self.line(&process)?);
+        }
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        self.write_text(NEXT_RECORD, &text, flags)?;
+        let what = || format!("write the state of {:?}", self.id);
+        renameat(&self.directory, NEXT_RECORD, &self.directory, RECORD).context(what)
+    }
+
+    fn line(&self, value: &impl serde::Serialize) -> Result<Vec<u8>> {
         let what = || format!("write the state of {:?}", self.id);
         let mut line = serde_json::to_vec(value).map_err(|error| Error::system(format!("{}: {error}", what())))?;
         line.push(b'\n');
-        let file = openat(&self.directory, RECORD, flags, Mode::S_IRUSR | Mode::S_IWUSR).context(what)?;
-        File::from(file).write_all(&line).context(what)
+        Ok(line)
+    }
+
+    fn write_text(&self, name: &str, text: &[u8], flags: OFlag) -> Result<()> {
+        let what = || format!("write the state of {:?}", self.id);
+        let file = openat(&self.directory, name, flags, Mode::S_IRUSR | Mode::S_IWUSR).context(what)?;
+        File::from(file).write_all(text).context(what)
     }
 
     /// Makes the start gate and gives a handle on it.
@@ -296,20 +352,33 @@ impl Entry {
     /// If anything of it stays.
     pub fn remove(&self) -> Result<()> {
         let what = || format!("remove the directory of the container {:?}", self.id);
-        for name in [GATE, OPENED, RECORD] {
-            match unlinkat(&self.directory, name, UnlinkatFlags::NoRemoveDir) {
-                Ok(()) | Err(Errno::ENOENT) => {}
-                Err(errno) => return Err(errno).context(what),
-            }
+        match unlinkat(&self.directory, RECORD, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(errno).context(what),
         }
-        match unlinkat(&self.root, self.id.as_str(), UnlinkatFlags::RemoveDir) {
+        let remove = || unlinkat(&self.root, self.id.as_str(), UnlinkatFlags::RemoveDir);
+        let removed = match remove() {
+            // A container that was started and has ended rarely has any more than that.
+            Err(Errno::ENOTEMPTY) => {
+                self.empty().context(what)?;
+                remove()
+            }
+            removed => removed,
+        };
+        match removed {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
-            // Few containers have that.
-            Err(Errno::ENOTEMPTY) => unlinkat(&self.directory, MEETING, UnlinkatFlags::NoRemoveDir)
-                .and_then(|()| unlinkat(&self.root, self.id.as_str(), UnlinkatFlags::RemoveDir))
-                .context(what),
             Err(errno) => Err(errno).context(what),
         }
+    }
+
+    fn empty(&self) -> Result<()> {
+        for name in [GATE, OPENED, NEXT_RECORD, MEETING] {
+            match unlinkat(&self.directory, name, UnlinkatFlags::NoRemoveDir) {
+                Ok(()) | Err(Errno::ENOENT) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        readiness::remove_directory(self.directory.as_fd())
     }
 
     /// The directory.
@@ -352,8 +421,12 @@ mod tests {
             annotations: std::collections::BTreeMap::new(),
             process: None,
             cgroups: crate::host::cgroups::ContainerCgroups(Vec::new()),
+            unit: None,
+            resources: None,
+            resctrl: None,
             joining: crate::init::Container::default(),
             mounts_on_host: None,
+            own_pids: false,
             nothing_to_start: false,
             poststart: Vec::new(),
             poststop: Vec::new(),
@@ -363,6 +436,10 @@ mod tests {
         let process = ProcessId { pid: 7, start_time: 8 };
         entry.write_process(process).unwrap();
         assert_eq!(entry.read().unwrap().unwrap().process, Some(process));
+        let another = Record { begun: 9, process: Some(process), ..record };
+        entry.replace(&another).unwrap();
+        let read = entry.read().unwrap().unwrap();
+        assert_eq!((read.begun, read.process), (9, Some(process)));
         entry.remove().unwrap();
     }
 

@@ -2,6 +2,7 @@
 
 pub mod cgroups;
 pub mod clock;
+pub mod id_mapping;
 pub mod lsm;
 pub mod mounts;
 pub mod procfs;

@@ -27,7 +27,7 @@ use crate::error::{Context, Result};
 use crate::hooks::{self, HooksPlan};
 use crate::host::procfs;
 use crate::namespaces::{self, Namespace, NamespacesPlan};
-use crate::process::{self, Command, ProcessPlan};
+use crate::process::{self, Activation, Command, ProcessPlan};
 use crate::rootfs::{Root, RootfsPlan, Sources};
 use crate::seccomp::SeccompPlan;
 use crate::sys;
@@ -64,7 +64,10 @@ pub struct InitPlan {
     pub keep_keyring: bool,
     /// How many descriptors from 3 on it gets.
     pub preserve_fds: u32,
-    /// It waits for its ids to be mapped, or for control groups that it was not born in.
+    /// What it is told of a service manager.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activation: Option<Activation>,
+    /// It waits for its ids to be mapped, for its network devices, or for control groups that it was not born in.
     #[serde(skip)]
     pub waits: bool,
 }
@@ -165,11 +168,7 @@ fn prepare(
     }
     setsid().context(|| "begin a session")?;
     Root::set_propagation(&plan.rootfs)?;
-    let sources = match sources {
-        Some(sources) => sources,
-        None => Sources::open(&plan.rootfs)?,
-    };
-    let (tree, binds) = sources.into_parts();
+    let (tree, binds) = Sources::complete(sources, &plan.rootfs)?;
     let root = Root::attach(&plan.rootfs, tree)?;
 
     // 3. It is in its control groups and root of its user namespace before it makes anything; a cgroup namespace has its
@@ -187,7 +186,7 @@ fn prepare(
         namespaces::enter_time(&plan.namespaces, proc.as_fd())?;
     }
     if !plan.keep_keyring {
-        process::new_session_keyring(&plan.id)?;
+        process::new_session_keyring(&plan.id, &plan.process, Some(proc.as_fd()))?;
     }
 
     // 4. The root: its mounts, devices and terminal.
@@ -233,7 +232,9 @@ fn prepare(
     drop(root);
     let mut kept: Vec<_> = [channel.as_fd(), proc.as_fd()].into_iter().chain(gate.as_fd()).map(as_raw).collect();
     kept.extend(meeting.map(AsRawFd::as_raw_fd));
-    let command = become_process::prepare(&plan.process, plan.seccomp.is_some(), plan.preserve_fds, &mut kept)?;
+    let told = plan.activation.as_ref().map(|activation| activation.told(&plan.process, std::process::id()));
+    let process = told.as_ref().unwrap_or(&plan.process);
+    let command = become_process::prepare(process, plan.seccomp.is_some(), plan.preserve_fds, &mut kept)?;
 
     // 8. From here on it lives on its own.
     prctl::set_pdeathsig(None).context(|| "outlive the parent")?;

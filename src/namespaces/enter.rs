@@ -2,15 +2,16 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl;
 use nix::sys::stat::{Mode, fstat, stat};
 use nix::unistd::{Gid, Uid, setresgid, setresuid};
 
-use super::{IdMapping, Namespace, NamespacesPlan};
+use super::{Namespace, NamespacesPlan};
 use crate::error::{Context, Error, Result};
-use crate::host::procfs;
+use crate::host::{id_mapping, procfs};
 use crate::sys;
 
 /// The namespaces that are joined, open. Opened on the host's side, before anything is made, so that a path that is
@@ -27,7 +28,9 @@ impl Handles {
         let mut handles = Vec::with_capacity(plan.join.len());
         for join in &plan.join {
             let at = || format!("linux.namespaces[{}].path: {:?}", join.index, join.path.display().to_string());
-            let fd = open(&join.path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).context(at)?;
+            // What is no namespace may be a FIFO, which opening would wait for, or a terminal.
+            let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+            let fd = open(&join.path, flags, Mode::empty()).context(at)?;
             match sys::process::namespace_kind(&fd) {
                 Ok(flag) if flag == join.kind.flag() => {
                     if let Some(field) = plan.changes(join.kind).filter(|_| is_own(join.kind, &fd)) {
@@ -50,6 +53,26 @@ impl Handles {
         self.0.iter().map(|(_, fd)| fd.as_fd())
     }
 
+    /// Joins those that this process may join with the privileges that it has, before it gives them up for those of a user
+    /// namespace that need not own them. The others are left to be joined with those; and the mount namespace, since the
+    /// host's files are needed until then.
+    ///
+    /// # Errors
+    /// Names the kind that could not be joined for another reason.
+    pub fn join_early(&mut self) -> Result<()> {
+        let mut later = Vec::new();
+        for (kind, fd) in std::mem::take(&mut self.0) {
+            let left = matches!(kind, Namespace::User | Namespace::Pid | Namespace::Mount);
+            match if left { Err(Errno::EPERM) } else { join_one(kind, &fd) } {
+                Ok(()) => {}
+                Err(Errno::EPERM) => later.push((kind, fd)),
+                Err(errno) => return Err(errno).context(|| format!("join the {} namespace", kind.name())),
+            }
+        }
+        self.0 = later;
+        Ok(())
+    }
+
     /// The open namespace of `kind`, if one is joined.
     pub fn get(&self, kind: Namespace) -> Option<BorrowedFd<'_>> {
         self.0.iter().find(|(joined, _)| *joined == kind).map(|(_, fd)| fd.as_fd())
@@ -69,10 +92,13 @@ fn is_own(kind: Namespace, namespace: &OwnedFd) -> bool {
 /// Names the kind that could not be joined.
 pub fn join(handles: &Handles, kinds: impl Fn(Namespace) -> bool) -> Result<()> {
     for (kind, fd) in handles.0.iter().filter(|(kind, _)| kinds(*kind)) {
-        let flag = CloneFlags::from_bits_retain(kind.flag() as i32);
-        setns(fd, flag).context(|| format!("join the {} namespace", kind.name()))?;
+        join_one(*kind, fd).context(|| format!("join the {} namespace", kind.name()))?;
     }
     Ok(())
+}
+
+fn join_one(kind: Namespace, fd: &OwnedFd) -> std::result::Result<(), Errno> {
+    setns(fd, CloneFlags::from_bits_retain(kind.flag() as i32))
 }
 
 /// Joins the namespaces of `kinds` that the process behind `process`, a pidfd, is in, all in one call (Linux 5.8); but not
@@ -119,15 +145,7 @@ impl ChildrenElsewhere {
 /// # Errors
 /// Names the file and the kernel's refusal.
 pub fn write_id_mappings(plan: &NamespacesPlan, pid: i32, proc: BorrowedFd) -> Result<()> {
-    for (file, mappings) in [("uid_map", &plan.uid_mappings), ("gid_map", &plan.gid_mappings)] {
-        let path = format!("{pid}/{file}");
-        procfs::write(proc, &path, &map_text(mappings)).context(|| format!("write /proc/{path}"))?;
-    }
-    Ok(())
-}
-
-fn map_text(mappings: &[IdMapping]) -> String {
-    mappings.iter().map(|map| format!("{} {} {}\n", map.container, map.host, map.size)).collect()
+    id_mapping::write(&plan.uid_mappings, &plan.gid_mappings, pid, proc)
 }
 
 /// Becomes root of the user namespace that this process is in, so that it owns what it makes.

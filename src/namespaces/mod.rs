@@ -1,7 +1,8 @@
 //! Namespaces: which are new, which are joined, how ids are mapped and clocks shifted, and what belongs to them
-//! (host name, domain name, kernel parameters).
+//! (host name, domain name, network devices, kernel parameters).
 
 mod enter;
+mod net_devices;
 mod plan;
 mod sysctl;
 
@@ -9,9 +10,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::host::id_mapping::IdMapping;
 pub use enter::{
     ChildrenElsewhere, Handles, become_root, bring_up_loopback, enter_time, join, join_those_of, write_id_mappings,
 };
+pub use net_devices::{NetDevice, NetDevices};
 pub use plan::plan;
 pub use sysctl::apply as apply_sysctl;
 
@@ -72,17 +75,6 @@ impl Namespace {
     }
 }
 
-/// One line of an id map: `size` ids from `container` on inside are those from `host` on outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct IdMapping {
-    /// First id inside the user namespace.
-    pub container: u32,
-    /// First id outside.
-    pub host: u32,
-    /// How many.
-    pub size: u32,
-}
-
 /// A namespace that is joined rather than made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Join {
@@ -111,6 +103,9 @@ pub struct NamespacesPlan {
     pub hostname: Option<String>,
     /// The NIS domain name.
     pub domainname: Option<String>,
+    /// Network devices of the host's to move into the network namespace.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub net_devices: Vec<NetDevice>,
     /// Kernel parameters, as paths below /proc/sys with their values.
     pub sysctl: Vec<(String, String)>,
 }
@@ -131,10 +126,20 @@ impl NamespacesPlan {
         self.makes(kind) || self.joins(kind)
     }
 
+    /// Whether it takes an intermediate process to make the first one: its user namespace, which is joined, is to own what
+    /// is made; or is made, and what is joined is not its to join.
+    pub fn takes_intermediate(&self) -> bool {
+        let joins_others = || self.join.iter().any(|join| join.kind != Namespace::Pid);
+        self.joins(Namespace::User) || self.makes(Namespace::User) && joins_others()
+    }
+
     /// The field of the configuration that changes what a namespace of `kind` holds for all in it, if one does.
     fn changes(&self, kind: Namespace) -> Option<&'static str> {
         if self.sysctl.iter().any(|(path, _)| sysctl::owner(path) == Some(kind)) {
             return Some("linux.sysctl");
+        }
+        if kind == Namespace::Network && !self.net_devices.is_empty() {
+            return Some("linux.netDevices");
         }
         let names = [("hostname", &self.hostname), ("domainname", &self.domainname)];
         names.into_iter().find(|(_, name)| kind == Namespace::Uts && name.is_some()).map(|(field, _)| field)
@@ -180,6 +185,10 @@ impl NamespacesPlan {
         );
         lines.extend(self.hostname.iter().map(|name| format!("host name {name:?}")));
         lines.extend(self.domainname.iter().map(|name| format!("domain name {name:?}")));
+        lines.extend(self.net_devices.iter().map(|device| match (&device.host, &device.inside) {
+            (host, inside) if host == inside => format!("network device {host} is moved in"),
+            (host, inside) => format!("network device {host} is moved in, as {inside}"),
+        }));
         lines.extend(self.sysctl.iter().map(|(path, value)| format!("/proc/sys/{path} = {value:?}")));
         lines
     }

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec};
 
-use super::{IdMapping, Join, Namespace, NamespacesPlan, sysctl};
+use super::{IdMapping, Join, Namespace, NamespacesPlan, net_devices, sysctl};
 use crate::error::Faults;
+use crate::host::id_mapping;
 
 fn kind_of(typ: LinuxNamespaceType) -> Namespace {
     match typ {
@@ -21,7 +22,7 @@ fn kind_of(typ: LinuxNamespaceType) -> Namespace {
 }
 
 /// Decides about namespaces (config-linux.md, "Namespaces", "User namespace mappings", "Offset for Time Namespace",
-/// "Sysctl"; config.md, "Hostname", "Domainname").
+/// "Network Devices", "Sysctl"; config.md, "Hostname", "Domainname").
 pub fn plan(spec: &Spec, faults: &mut Faults) -> NamespacesPlan {
     let mut plan = NamespacesPlan::default();
     let Some(linux) = spec.linux() else {
@@ -57,12 +58,14 @@ pub fn plan(spec: &Spec, faults: &mut Faults) -> NamespacesPlan {
                 faults.add(path, "a new user namespace needs at least one mapping");
             }
         }
+        if !plan.makes(Namespace::Mount) {
+            let what = "a new user namespace needs a new mount namespace: in another's nothing can be mounted from it";
+            faults.add("linux.namespaces", what);
+        }
     }
 
     plan.time_offsets = time_offsets(linux.time_offsets().as_ref(), &plan, faults);
-    if linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()) {
-        faults.unsupported("linux.netDevices", "network devices cannot be moved into a container yet");
-    }
+    plan.net_devices = net_devices::plan(linux.net_devices().as_ref(), &plan, faults);
 
     for (field, name, longest) in [("hostname", spec.hostname(), 64), ("domainname", spec.domainname(), 64)] {
         let Some(name) = name.as_ref().filter(|name| !name.is_empty()) else {
@@ -89,50 +92,16 @@ fn mappings(
     plan: &NamespacesPlan,
     faults: &mut Faults,
 ) -> Vec<IdMapping> {
-    let mappings: Vec<IdMapping> = mappings
-        .into_iter()
-        .flatten()
-        .map(|map| IdMapping { container: map.container_id(), host: map.host_id(), size: map.size() })
-        .collect();
-    if mappings.is_empty() {
-        return mappings;
-    }
+    let Some(list) = mappings.filter(|list| !list.is_empty()) else {
+        return Vec::new();
+    };
     if !plan.has(Namespace::User) {
         faults.add(path, "mappings need a user namespace in linux.namespaces");
     } else if plan.joins(Namespace::User) {
         // A joined namespace has its map; engines repeat it in the configuration, and it is not written again.
         return Vec::new();
     }
-    if mappings.len() > 340 {
-        faults.add(path, format_args!("{} mappings are more than the kernel's 340", mappings.len()));
-    }
-    for (index, map) in mappings.iter().enumerate() {
-        if map.size == 0 {
-            faults.add(format!("{path}[{index}].size"), "0 maps nothing");
-        }
-        for (field, first) in [("containerID", map.container), ("hostID", map.host)] {
-            if first.checked_add(map.size).is_none() {
-                faults.add(
-                    format!("{path}[{index}].{field}"),
-                    format_args!("{first} + {} is more than 4294967295", map.size),
-                );
-            }
-        }
-        let overlaps = |a: u32, b: u32, a_size: u32, b_size: u32| {
-            u64::from(a) < u64::from(b) + u64::from(b_size) && u64::from(b) < u64::from(a) + u64::from(a_size)
-        };
-        for (other, earlier) in mappings[..index].iter().enumerate() {
-            if overlaps(map.container, earlier.container, map.size, earlier.size) {
-                faults.add(
-                    format!("{path}[{index}].containerID"),
-                    format_args!("{} overlaps mapping {other}", map.container),
-                );
-            } else if overlaps(map.host, earlier.host, map.size, earlier.size) {
-                faults.add(format!("{path}[{index}].hostID"), format_args!("{} overlaps mapping {other}", map.host));
-            }
-        }
-    }
-    mappings
+    id_mapping::plan(path, list, faults)
 }
 
 fn time_offsets(
@@ -204,7 +173,7 @@ mod tests {
     #[test]
     fn mappings_are_checked_whole() {
         let (_, faults) = planned(
-            r#"{"namespaces":[{"type":"uts"},{"type":"user"}],
+            r#"{"namespaces":[{"type":"mount"},{"type":"uts"},{"type":"user"}],
                 "uidMappings":[{"containerID":0,"hostID":1,"size":0},{"containerID":4294967295,"hostID":1,"size":2}]}"#,
         );
         assert_eq!(
@@ -216,7 +185,7 @@ mod tests {
             planned(r#"{"namespaces":[{"type":"uts"}],"gidMappings":[{"containerID":0,"hostID":1,"size":1}]}"#);
         assert_eq!(faults, "linux.gidMappings: mappings need a user namespace in linux.namespaces");
         let (_, faults) = planned(
-            r#"{"namespaces":[{"type":"uts"},{"type":"user"}],"gidMappings":[{"containerID":0,"hostID":1,"size":1}],
+            r#"{"namespaces":[{"type":"mount"},{"type":"uts"},{"type":"user"}],"gidMappings":[{"containerID":0,"hostID":1,"size":1}],
                 "uidMappings":[{"containerID":0,"hostID":10,"size":5},{"containerID":5,"hostID":14,"size":5}]}"#,
         );
         assert_eq!(faults, "linux.uidMappings[1].hostID: 14 overlaps mapping 0");

@@ -1,8 +1,11 @@
 //! The container's process: who it is, what it may, what it runs and where.
 
+mod activation;
 mod affinity;
 mod apply;
 mod command;
+pub mod memory_policy;
+mod numbers;
 mod plan;
 
 use std::path::PathBuf;
@@ -11,12 +14,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::sys::process::SchedulerAttributes;
 
+pub use activation::Activation;
 pub use apply::{
     become_user, drop_to_final_capabilities, enter_cwd, new_session_keyring, set_affinity, set_limits, set_oom_score,
     with_affinity,
 };
 pub use command::Command;
-pub use plan::{apparmor_profile, capability_bit, plan, plan_joining, selinux_label, set_variable};
+pub use memory_policy::MemoryPolicy;
+pub use plan::{capability_bit, plan, plan_joining, set_variable};
 
 /// Capability sets as bit masks, bit N for capability number N.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +89,9 @@ pub struct ProcessPlan {
     pub oom_score_adj: Option<i32>,
     /// The execution domain (personality(2)).
     pub personality: Option<u64>,
+    /// The memory policy (set_mempolicy(2)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_policy: Option<MemoryPolicy>,
     /// The scheduling policy (sched_setattr(2)).
     pub scheduler: Option<SchedulerAttributes>,
     /// The I/O priority: class and level (ioprio_set(2)).
@@ -144,6 +152,7 @@ impl ProcessPlan {
         );
         lines.extend(self.oom_score_adj.map(|score| format!("OOM score adjustment {score}")));
         lines.extend(self.personality.map(|domain| format!("personality {domain:#x}")));
+        lines.extend(self.memory_policy.iter().map(MemoryPolicy::describe));
         lines.extend(self.scheduler.map(|scheduler| format!("scheduling policy {}", scheduler.policy)));
         lines.extend(self.io_priority.map(|(class, level)| format!("I/O priority class {class}, level {level}")));
         for (when, cpus) in [("before", &self.exec_affinity.initial), ("in", &self.exec_affinity.last)] {

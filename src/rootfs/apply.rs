@@ -18,55 +18,62 @@ use crate::sys::mount::{
 /// Copies of the host's mounts that the root is made of, detached.
 #[derive(Debug)]
 pub struct Sources {
-    root: OwnedFd,
-    binds: Vec<Option<OwnedFd>>,
+    root: Option<OwnedFd>,
+    /// By the place in the plan's mounts, those that are open.
+    pub(super) binds: Vec<Option<OwnedFd>>,
 }
 
 impl Sources {
-    /// Opens the root file system, for use in this mount namespace. The sources of bind mounts are opened each at its turn,
-    /// so that the kernel, which lists mounts in the order of their making, lists them in that of config.json; but all at
-    /// once where mounts stay shared with the host's, since attaching the root takes `/` out of that (see [`Root::attach`]),
-    /// and a source on it has to be copied before.
+    /// On the host's side: opens what only that may. With a user namespace, which is `apart`, this is all, since the
+    /// container's root may not look at what the host's root may; without one, mounts whose ids are to be mapped; mostly
+    /// nothing. Their propagation to the host is what the plan says it is.
     ///
     /// # Errors
     /// Names the path that is not there.
-    pub fn open(plan: &RootfsPlan) -> Result<Self> {
-        let root = copy_root(plan)?;
-        let binds = if plan.propagation.0 == MsFlags::MS_SHARED.bits() {
-            plan.mounts.iter().map(copy_source).collect::<Result<_>>()?
-        } else {
-            Vec::new()
-        };
-        Ok(Self { root, binds })
-    }
-
-    /// Opens the root file system and the source of every bind mount, for use in another mount namespace: their propagation
-    /// to the host is cut.
-    ///
-    /// # Errors
-    /// Names the path that is not there.
-    pub fn open_for_another(plan: &RootfsPlan) -> Result<Self> {
+    pub fn open_on_host(plan: &RootfsPlan, apart: bool) -> Result<Option<Self>> {
+        if !apart && plan.mounts.iter().all(|mount| mount.id_map.is_none()) {
+            return Ok(None);
+        }
+        let shared = plan.propagation.0 == MsFlags::MS_SHARED.bits();
+        let private = plan.propagation.0 == MsFlags::MS_PRIVATE.bits();
+        let propagation = if private { MsFlags::MS_PRIVATE } else { MsFlags::MS_SLAVE }.bits();
         let cut = |tree: OwnedFd| -> Result<OwnedFd> {
-            let slave = MountAttr { propagation: MsFlags::MS_SLAVE.bits(), ..MountAttr::default() };
-            mount_setattr(&tree, true, &slave)?;
+            if apart || !shared {
+                mount_setattr(&tree, true, &MountAttr { propagation, ..MountAttr::default() })?;
+            }
             Ok(tree)
         };
-        let root = cut(copy_root(plan)?)?;
+        let root = apart.then(|| cut(copy_root(plan)?)).transpose()?;
         let mut binds = Vec::with_capacity(plan.mounts.len());
         for mount in &plan.mounts {
-            binds.push(copy_source(mount)?.map(cut).transpose()?);
+            let here = apart || mount.id_map.is_some();
+            binds.push(if here { copy_source(mount)?.map(cut).transpose()? } else { None });
         }
-        Ok(Self { root, binds })
+        Ok(Some(Self { root, binds }))
+    }
+
+    /// In the child: the root file system's tree, opened if it is not yet, and the sources of bind mounts that are open, in
+    /// the order of the mounts. The others are opened each at its turn, so that the kernel, which lists mounts in the order
+    /// of their making, lists them in that of config.json; but all at once where mounts stay shared with the host's, since
+    /// attaching the root takes `/` out of that (see [`Root::attach`]), and a source on it has to be copied before.
+    ///
+    /// # Errors
+    /// Names the path that is not there.
+    pub fn complete(given: Option<Self>, plan: &RootfsPlan) -> Result<(OwnedFd, Vec<Option<OwnedFd>>)> {
+        let (root, mut binds) = given.map_or((None, Vec::new()), |given| (given.root, given.binds));
+        let root = root.map_or_else(|| copy_root(plan), Ok)?;
+        if plan.propagation.0 == MsFlags::MS_SHARED.bits() {
+            binds.resize_with(plan.mounts.len(), || None);
+            for (bind, mount) in binds.iter_mut().zip(&plan.mounts).filter(|(bind, _)| bind.is_none()) {
+                *bind = copy_source(mount)?;
+            }
+        }
+        Ok((root, binds))
     }
 
     /// All that is open.
     pub fn all(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        std::iter::once(&self.root).chain(self.binds.iter().flatten()).map(AsFd::as_fd)
-    }
-
-    /// The root file system's tree, and what was opened of the bind mounts' sources, in the order of the mounts.
-    pub fn into_parts(self) -> (OwnedFd, Vec<Option<OwnedFd>>) {
-        (self.root, self.binds)
+        self.root.iter().chain(self.binds.iter().flatten()).map(AsFd::as_fd)
     }
 }
 
@@ -234,7 +241,7 @@ impl<'a> Root<'a> {
             let source = if directory { &mut empty } else { &mut null };
             let tree = match source {
                 Some(fd) => open_tree(fd.as_raw_fd(), c"", OPEN_TREE_CLONE).context(what)?,
-                None if directory => empty_directory().context(what)?,
+                None if directory => self.empty_directory().context(what)?,
                 None => self.null_device().context(what)?,
             };
             move_mount(&tree, place).context(what)?;
@@ -249,6 +256,15 @@ impl<'a> Root<'a> {
             Err(nix::errno::Errno::ENOENT | nix::errno::Errno::ENOTDIR) => Ok(None),
             Err(errno) => Err(errno.into()),
         }
+    }
+
+    /// A detached mount of an empty, read-only directory.
+    fn empty_directory(&self) -> Result<OwnedFd> {
+        let fs = FileSystem::open(c"tmpfs")?;
+        fs.set(c"mode", Some(c"755"))?;
+        self.label(&fs, "tmpfs")?;
+        fs.create()?;
+        Ok(fs.mount(attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC)?)
     }
 
     /// A detached mount of the container's /dev/null, which an image cannot have made something else of.
@@ -271,14 +287,6 @@ pub fn open_ptmx(root: BorrowedFd) -> Result<OwnedFd> {
     Inside(root)
         .open(Path::new("/dev/pts/ptmx"), OFlag::O_RDWR | OFlag::O_NOCTTY)
         .context(|| "open \"/dev/pts/ptmx\" in the root (a terminal needs a devpts mount on /dev/pts)")
-}
-
-/// A detached mount of an empty, read-only directory.
-fn empty_directory() -> Result<OwnedFd> {
-    let fs = FileSystem::open(c"tmpfs")?;
-    fs.set(c"mode", Some(c"755"))?;
-    fs.create()?;
-    Ok(fs.mount(attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC)?)
 }
 
 fn set_propagation_of(path: &Path, propagation: u64, recursive: bool) -> Result<()> {

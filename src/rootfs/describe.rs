@@ -3,7 +3,8 @@
 use nix::mount::MsFlags;
 
 use super::plan::DEFAULT_DEVICES;
-use super::{RootfsPlan, Switch, What, options};
+use super::{IdMap, Ids, RootfsPlan, Switch, What, options};
+use crate::host::id_mapping::IdMapping;
 
 fn propagation_name((flag, recursive): (u64, bool)) -> String {
     let name = match MsFlags::from_bits_retain(flag) {
@@ -13,6 +14,18 @@ fn propagation_name((flag, recursive): (u64, bool)) -> String {
         _ => "private",
     };
     format!("{}{name}", if recursive { "r" } else { "" })
+}
+
+fn describe_ids(map: &IdMap) -> String {
+    let name = if map.recursive { "ridmap" } else { "idmap" };
+    let list = |list: &[IdMapping]| {
+        let lines: Vec<_> = list.iter().map(|map| format!("{}+{}:{}", map.container, map.size, map.host)).collect();
+        lines.join(" ")
+    };
+    match &map.ids {
+        Ids::Container => format!("{name} as the container's"),
+        Ids::Own { uids, gids } => format!("{name} users {} groups {}", list(uids), list(gids)),
+    }
 }
 
 impl RootfsPlan {
@@ -46,6 +59,7 @@ impl RootfsPlan {
             };
             let mut words: Vec<String> = options::describe(mount.attributes).into_iter().map(str::to_owned).collect();
             words.extend(options::describe(mount.recursive).into_iter().map(|word| format!("r{word}")));
+            words.extend(mount.id_map.iter().map(describe_ids));
             words.extend(mount.propagation.iter().map(|change| propagation_name(*change)));
             if let What::FileSystem { data, copy_up, .. } = &mount.what {
                 words.extend(data.iter().map(|(key, value)| match value {
@@ -57,6 +71,7 @@ impl RootfsPlan {
             let words = if words.is_empty() { String::new() } else { format!(" ({})", words.join(",")) };
             lines.push(format!("{} <- {what}{words}", mount.destination.display()));
         }
+        lines.extend(self.mount_label.iter().map(|label| format!("SELinux label of new file systems: {label:?}")));
         if self.own_dev {
             let how = if self.bind_devices { "bound from the host" } else { "made" };
             let names: Vec<_> = self.devices.iter().map(|device| device.path.display().to_string()).collect();

@@ -7,7 +7,9 @@ mod apply;
 mod copy_up;
 mod describe;
 mod devices;
+mod id_map;
 mod inside;
+mod label;
 mod mounts;
 pub mod options;
 mod plan;
@@ -17,6 +19,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 pub use apply::{Root, Sources, open_ptmx};
+pub use id_map::{IdMap, Ids, Unmapped};
 pub use plan::{DEFAULT_DEVICES, Surroundings, plan};
 
 use options::Attributes;
@@ -42,6 +45,9 @@ pub struct MountPlan {
     pub destination: PathBuf,
     /// What it is.
     pub what: What,
+    /// How its ids are mapped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id_map: Option<IdMap>,
     /// Attributes for the mount itself.
     pub attributes: Attributes,
     /// Attributes for the mount and all below it.
@@ -130,6 +136,9 @@ pub struct RootfsPlan {
     pub masked: Vec<PathBuf>,
     /// Paths that are read-only.
     pub readonly_paths: Vec<PathBuf>,
+    /// The SELinux label of the file systems that are made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mount_label: Option<String>,
     /// The working directory, made where it is missing.
     pub cwd: PathBuf,
 }

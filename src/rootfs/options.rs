@@ -28,7 +28,8 @@ enum Effect {
     Propagation(u64, bool),
     Remount,
     CopyUp,
-    IdMap,
+    /// Maps ids; of all below it too if `true`.
+    IdMap(bool),
 }
 
 use Effect::{
@@ -50,7 +51,7 @@ const OPTIONS: [(&str, Effect); 63] = [
     ("diratime", Clear(attr::NODIRATIME)),
     ("dirsync", Superblock("dirsync")),
     ("exec", Clear(attr::NOEXEC)),
-    ("idmap", IdMap),
+    ("idmap", IdMap(false)),
     ("iversion", Superblock("iversion")),
     ("lazytime", Superblock("lazytime")),
     ("loud", Nothing),
@@ -74,7 +75,7 @@ const OPTIONS: [(&str, Effect); 63] = [
     ("relatime", Atime(attr::RELATIME)),
     ("remount", Remount),
     ("rexec", ClearAll(attr::NOEXEC)),
-    ("ridmap", IdMap),
+    ("ridmap", IdMap(true)),
     ("rnoatime", AtimeAll(attr::NOATIME)),
     ("rnodev", SetAll(attr::NODEV)),
     ("rnodiratime", SetAll(attr::NODIRATIME)),
@@ -107,9 +108,14 @@ const OPTIONS: [(&str, Effect); 63] = [
     ("user", Nothing),
 ];
 
-/// The options that procrt gives meaning to; `idmap` and `ridmap` are known and refused, and not listed.
+/// The options that procrt gives meaning to.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    OPTIONS.iter().filter(|(_, effect)| *effect != IdMap).map(|(name, _)| *name)
+    OPTIONS.iter().map(|(name, _)| *name)
+}
+
+/// Whether mounts' ids can be mapped.
+pub fn maps_ids() -> bool {
+    OPTIONS.iter().any(|(_, effect)| matches!(effect, IdMap(_)))
 }
 
 /// The propagation types of `linux.rootfsPropagation`, and of mount options.
@@ -166,8 +172,8 @@ pub struct Options {
     pub remount: bool,
     /// `tmpcopyup`.
     pub copy_up: bool,
-    /// `idmap` or `ridmap`, by name.
-    pub id_map: Option<String>,
+    /// `idmap`, or `ridmap` if `true`.
+    pub id_map: Option<bool>,
     /// The file system's own parameters, and those that every file system takes.
     pub data: Vec<(String, Option<String>)>,
 }
@@ -197,7 +203,7 @@ impl Options {
                 Propagation(flag, recursive) => options.propagation.push((flag, recursive)),
                 Remount => options.remount = true,
                 CopyUp => options.copy_up = true,
-                IdMap => options.id_map = Some(word.to_owned()),
+                IdMap(recursive) => options.id_map = Some(recursive),
             }
         }
         options

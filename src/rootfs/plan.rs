@@ -4,10 +4,13 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxDeviceType, Mount, Spec};
 
+use super::id_map;
 use super::inside::without_dots;
 use super::options::{self, Options};
 use super::{Device, MountPlan, RootfsPlan, Switch, What};
 use crate::error::Faults;
+use crate::host::id_mapping::IdMapping;
+use crate::host::lsm::{self, Label, Missing};
 
 /// What the plan of the root takes from elsewhere.
 #[derive(Debug, Clone)]
@@ -20,6 +23,8 @@ pub struct Surroundings<'a> {
     pub mount_namespace: bool,
     /// The container has a user namespace of its own, made or joined.
     pub user_namespace: bool,
+    /// The maps of user and group ids of the user namespace that is made for the container.
+    pub id_mappings: (&'a [IdMapping], &'a [IdMapping]),
     /// The container's directory in each hierarchy, with the name it has below /sys/fs/cgroup; an empty name for the
     /// only hierarchy of pure cgroup v2.
     pub cgroups: &'a [(String, PathBuf)],
@@ -29,6 +34,8 @@ pub struct Surroundings<'a> {
     pub cgroup_links: &'a [(String, String)],
     /// `--no-pivot`.
     pub no_pivot: bool,
+    /// What becomes of a label for a security module that is not at work.
+    pub missing_lsm: Missing,
 }
 
 /// The devices that every container has (config-linux.md, "Default Devices"): path, major, minor.
@@ -103,7 +110,9 @@ pub fn plan(spec: &Spec, around: &Surroundings, faults: &mut Faults) -> RootfsPl
         }
         planned
     };
+    let label = linux.and_then(|linux| linux.mount_label().as_deref());
     RootfsPlan {
+        mount_label: lsm::plan("linux.mountLabel", label, Label::SelinuxFiles, around.missing_lsm, faults),
         root: around.rootfs.to_owned(),
         switch,
         readonly: spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false),
@@ -124,13 +133,14 @@ fn plan_mount(index: usize, mount: &Mount, around: &Surroundings, faults: &mut F
     let at = |field: &str| format!("mounts[{index}].{field}");
     let destination = mount.destination();
     let shown = destination.display().to_string();
-    // The specification wants an absolute path; what runtimes of its first version took as relative is below the root.
     if destination.as_os_str().is_empty() {
         faults.add(at("destination"), "is empty");
         return None;
     }
     if !destination.is_absolute() {
-        faults.add(at("destination"), format_args!("{shown:?} is not an absolute path"));
+        let absolute = Path::new("/").join(without_dots(destination)).display().to_string();
+        let what = format_args!("{shown:?} is not an absolute path: write {absolute:?}, which is what it would mean");
+        faults.add(at("destination"), what);
         return None;
     }
     let destination = Path::new("/").join(without_dots(destination));
@@ -149,14 +159,7 @@ fn plan_mount(index: usize, mount: &Mount, around: &Surroundings, faults: &mut F
         return None;
     }
     let options = Options::read(mount.options().as_deref().unwrap_or_default());
-    if let Some(name) = &options.id_map {
-        faults.unsupported(at("options"), format_args!("{name:?}: id-mapped mounts are not there yet"));
-    }
-    for (field, mappings) in [("uidMappings", mount.uid_mappings()), ("gidMappings", mount.gid_mappings())] {
-        if mappings.as_ref().is_some_and(|mappings| !mappings.is_empty()) {
-            faults.unsupported(at(field), "id-mapped mounts are not there yet");
-        }
-    }
+    let id_map = id_map::plan(index, mount, &options, around, faults);
     let typ = mount.typ().as_deref().unwrap_or("");
     let source = mount.source().as_ref();
     if options.copy_up && (typ != "tmpfs" || options.remount || options.bind.is_some()) {
@@ -201,10 +204,14 @@ fn plan_mount(index: usize, mount: &Mount, around: &Surroundings, faults: &mut F
             },
         }
     };
+    if id_map.is_some() && !matches!(what, What::Bind { .. }) {
+        faults.add(at("options"), "ids are mapped of bind mounts alone (bind, rbind)");
+    }
     Some(MountPlan {
         index,
         destination,
         what,
+        id_map,
         attributes: options.attributes,
         recursive: options.recursive,
         propagation: options.propagation,
@@ -289,10 +296,12 @@ mod tests {
             rootfs: Path::new("/bundle/rootfs"),
             mount_namespace: true,
             user_namespace: false,
+            id_mappings: (&[], &[]),
             cgroups: &[(String::new(), "/sys/fs/cgroup/procrt/x".into())],
             cgroup2: Some(Path::new("/sys/fs/cgroup/procrt/x")),
             cgroup_links: &[],
             no_pivot: false,
+            missing_lsm: Missing::Refused,
         };
         let mut faults = Faults::default();
         let plan = plan(&spec, &around, &mut faults);
@@ -315,7 +324,10 @@ mod tests {
     #[test]
     fn wrong_destinations_are_faults_by_their_place() {
         for (destination, expected) in [
-            ("relative", r#"mounts[0].destination: "relative" is not an absolute path"#),
+            (
+                "relative/./x",
+                r#"mounts[0].destination: "relative/./x" is not an absolute path: write "/relative/x", which is what it would mean"#,
+            ),
             ("", "mounts[0].destination: is empty"),
             ("/..", r#"mounts[0].destination: "/.." is the root itself"#),
         ] {

@@ -5,7 +5,9 @@
 
 pub mod bpf;
 pub mod child;
+pub mod memory;
 pub mod mount;
+pub mod netlink;
 pub mod process;
 pub mod seccomp;
 pub mod socket;

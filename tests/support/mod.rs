@@ -7,6 +7,7 @@
 
 mod call;
 pub mod container;
+pub mod fields;
 mod image;
 mod leftovers;
 
@@ -32,7 +33,8 @@ pub const LIMIT: Duration = Duration::from_mins(1);
 /// Says on the real standard error, which the test harness does not swallow, why a test could not look.
 pub fn skipped(why: &str) {
     let name = std::thread::current().name().unwrap_or("a test").to_owned();
-    let _ = writeln!(std::io::stderr(), "SKIPPED {name}: {why}");
+    // In one piece, and not behind what another test has begun to say.
+    let _ = std::io::stderr().write_all(format!("\nSKIPPED {name}: {why}\n").as_bytes());
 }
 
 /// Whether this machine has control groups of version 2 alone.
@@ -236,6 +238,16 @@ impl Bundle {
     #[track_caller]
     pub fn run_with(&self, options: &[&str]) -> Outcome {
         Outcome::of(&mut self.making("run", options))
+    }
+
+    /// `run` in a mount namespace of the test's own, after `before` and with `after` to follow.
+    #[track_caller]
+    pub fn run_apart(&self, before: &str, after: &str) -> Outcome {
+        let run = self.making("run", &[]);
+        let script = format!("set -e; {before}; \"$@\"; {after}");
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c", &script, "sh"]).arg(run.get_program());
+        Outcome::of(command.args(run.get_args()))
     }
 
     #[track_caller]

@@ -12,12 +12,14 @@ case_run_exit_status() {
 }
 
 case_run_missing_program() {
+    differs crun 'its words for a program that is not there are not those that Docker looks for'
     exits 127 run "$IMAGE" no-such-program
     has "the message" "$ERR" 'no-such-program'
     exits 127 run "$IMAGE" /bin/no-such-program
 }
 
 case_run_not_executable() {
+    differs crun 'its words for a program that may not be run are not those that Docker looks for'
     exits 126 run "$IMAGE" /not-executable
     has "the message" "$ERR" '[Pp]ermission denied'
     exits 126 run "$IMAGE" /etc
@@ -91,13 +93,13 @@ case_run_refused() {
     has "the reason" "$ERR" 'OCI runtime create failed: .*/proc/inside'
 }
 
-case_run_20_at_once() {
+case_run_50_at_once() {
     local i pids=()
-    for i in {1..20}; do
+    for i in {1..50}; do
         docker run --rm --name "at-once-$i" "$IMAGE" sh -c "echo from $i; exit $i" >"$WORK/at-once-$i" 2>&1 &
         pids+=($!)
     done
-    for i in {1..20}; do
+    for i in {1..50}; do
         local status=0
         wait "${pids[i - 1]}" || status=$?
         same "container $i" "$(cat "$WORK/at-once-$i") status $status" "from $i status $i"

@@ -1,9 +1,5 @@
 # docker run -t and docker attach, under a terminal.
 
-terminal() {
-    exits "$1" python3 "$HERE/terminal.py" "${@:2}"
-}
-
 case_terminal_devices() {
     terminal 0 -- docker run --rm -it "$IMAGE" sh -c 'tty; ls -l /dev/pts/0 /dev/console; echo to the console >/dev/console'
     has "the name" "$OUT" '^/dev/pts/0'
@@ -14,6 +10,7 @@ case_terminal_devices() {
 }
 
 case_terminal_exit_status() {
+    differs crun 'its words for a program that is not there are not those that Docker looks for'
     terminal 0 -- docker run --rm -it "$IMAGE" true
     terminal 42 -- docker run --rm -it "$IMAGE" sh -c 'exit 42'
     terminal 127 -- docker run --rm -it "$IMAGE" no-such-program

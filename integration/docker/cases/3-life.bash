@@ -42,6 +42,63 @@ case_life_kill() {
     has "the reason" "$ERR" 'is not running'
 }
 
+case_life_kill_every_signal() {
+    # A shell that says which signal came: all but those that cannot be caught, that the shell needs, or that stop it.
+    local signal names='HUP INT QUIT TRAP ABRT BUS FPE USR1 SEGV USR2 PIPE ALRM TERM STKFLT CONT URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS'
+    docker run -d --name listener "$IMAGE" sh -c "for s in $names 34 45 64; do trap \"echo got \$s.\" \$s || exit; done; echo begun; while :; do sleep 0.02; done" >/dev/null
+    eventually logs_have listener begun
+    for signal in $names; do
+        docker kill -s "SIG$signal" listener >/dev/null || fail "docker kill -s SIG$signal"
+        eventually logs_have listener "got $signal."
+    done
+    for signal in RTMIN:34 RTMIN+11:45 RTMAX:64; do
+        docker kill -s "${signal%:*}" listener >/dev/null || fail "docker kill -s ${signal%:*}"
+        eventually logs_have listener "got ${signal#*:}."
+    done
+    exits 1 docker kill -s NOSUCH listener
+    exits 0 docker kill -s 9 listener
+    same "docker wait" "$(docker wait listener)" 137
+}
+
+case_life_stop_signal() {
+    docker run -d --stop-signal USR2 --stop-timeout 20 --name asked "$IMAGE" sh -c 'trap "exit 12" USR2; echo begun; while :; do sleep 0.05; done' >/dev/null
+    eventually logs_have asked begun
+    exits 0 docker stop asked
+    same "the status" "$(inspect asked '{{.State.ExitCode}}')" 12
+    local begin=$SECONDS
+    docker run -d --stop-timeout 1 --name deaf "$IMAGE" sleep 1000 >/dev/null
+    exits 0 docker stop deaf
+    same "the status" "$(inspect deaf '{{.State.ExitCode}}')" 137
+    ((SECONDS - begin < 9)) || fail "it was given more than its second"
+}
+
+case_life_attach() {
+    docker run -d -i --name reader "$IMAGE" sh -c 'while read -r line; do echo "heard $line"; [ "$line" != end ] || exit 11; done' >/dev/null
+    exits 11 docker attach reader < <(echo one; sleep 0.3; echo end; sleep 0.3)
+    same "the answers" "$(tr '\n' ' ' <<<"$OUT")" 'heard one heard end '
+    same "the log" "$(docker logs reader | tr '\n' ' ')" 'heard one heard end '
+    # Signals go through to what it is attached to.
+    docker run -d --name listener "$IMAGE" sh -c 'trap "echo told; exit 13" TERM; while :; do sleep 0.05; done' >/dev/null
+    docker attach --no-stdin listener >"$WORK/attached" 2>&1 &
+    local client=$! status=0
+    sleep 0.5
+    kill -TERM "$client"
+    wait "$client" || status=$?
+    same "its status and output" "$status $(<"$WORK/attached")" '13 told'
+}
+
+case_life_logs() {
+    docker run -d --name talker "$IMAGE" sh -c 'for i in 1 2 3; do echo "line $i"; sleep 0.2; done; printf unfinished' >/dev/null
+    exits 0 docker logs -f talker
+    has "followed to its end" "$(tr '\n' ' ' <<<"$OUT")" '^line 1 line 2 line 3 '
+    exits 0 docker logs -n 2 talker
+    same "the last" "$(tr '\n' ' ' <<<"$OUT")" 'line 3 unfinished '
+    has "with times" "$(docker logs -t talker)" '^20[-0-9]+T[0-9:.]+Z line 1$'
+    docker run -d --name flood "$IMAGE" sh -c 'seq 1 50000' >/dev/null
+    docker wait flood >/dev/null
+    same "lines" "$(docker logs flood | wc -l)" 50000
+}
+
 case_life_kill_default() {
     docker run -d --name target "$IMAGE" sleep 1000 >/dev/null
     exits 0 docker kill target
@@ -60,6 +117,7 @@ case_life_state_after_exit() {
 }
 
 case_life_state_after_failure() {
+    differs crun 'its words for a program that is not there are not those that Docker looks for'
     exits 127 docker run --name never "$IMAGE" no-such-program
     same "the state" "$(inspect never '{{.State.Status}} {{.State.ExitCode}} {{.State.Running}} {{.State.Pid}}')" 'created 127 false 0'
     has "the error" "$(inspect never '{{.State.Error}}')" 'no-such-program'
@@ -99,6 +157,20 @@ case_life_restart_after_kill() {
     [[ $(inspect revived '{{.State.Pid}}') != "$first" ]] || fail "it is the same process"
 }
 
+case_life_restart_unless_stopped() {
+    docker run -d --restart unless-stopped --name kept "$IMAGE" sh -c 'sleep 0.2; exit 0' >/dev/null
+    eventually bash -c '[[ $(docker inspect --format "{{.RestartCount}}" kept) -ge 2 ]]'
+    exits 0 docker stop -t 0 kept
+    local count
+    count=$(inspect kept '{{.RestartCount}}')
+    sleep 1
+    same "stopped, and so it stays" "$(inspect kept '{{.State.Running}} {{.RestartCount}}')" "false $count"
+    # One that is not to be restarted is not.
+    docker run -d --name once "$IMAGE" sh -c 'exit 5' >/dev/null
+    docker wait once >/dev/null
+    same "without a policy" "$(inspect once '{{.RestartCount}} {{.State.ExitCode}}')" '0 5'
+}
+
 case_life_name_reuse() {
     local i
     for i in 1 2 3; do
@@ -108,17 +180,17 @@ case_life_name_reuse() {
     done
 }
 
-case_life_20_in_background() {
+case_life_50_in_background() {
     local i ids
-    for i in {1..20}; do
+    for i in {1..50}; do
         docker run -d --name "background-$i" "$IMAGE" sh -c "trap 'exit $i' TERM; while :; do sleep 0.1; done" >/dev/null &
     done
     wait
     ids=$(docker ps -q)
-    same "running" "$(wc -l <<<"$ids")" 20
+    same "running" "$(wc -l <<<"$ids")" 50
     # shellcheck disable=SC2086
     docker stop -t 20 $ids >/dev/null
-    for i in {1..20}; do
+    for i in {1..50}; do
         same "status of $i" "$(inspect "background-$i" '{{.State.ExitCode}}')" "$i"
     done
 }
@@ -136,6 +208,26 @@ case_life_copy_and_commit() {
     same "what was committed" "$(tr '\n' ' ' <<<"$OUT")" 'inside outside '
     docker rm source >/dev/null
     docker rmi procrt-committed >/dev/null
+}
+
+case_life_copy_trees() {
+    docker run -d -v /kept --name source "$IMAGE" sh -c 'mkdir -p /made/deep; echo one >/made/deep/file; ln -s deep/file /made/link; chown -R guest /made; echo kept >/kept/file; echo >/ready; sleep 1000' >/dev/null
+    eventually docker exec source test -e /ready
+    mkdir "$WORK/copies"
+    exits 0 docker cp source:/made "$WORK/copies"
+    same "the tree that came out" "$(cd "$WORK/copies/made" && readlink link && cat link)" $'deep/file\none'
+    exits 0 docker cp source:/kept/file "$WORK/copies/from-volume"
+    same "from a volume" "$(<"$WORK/copies/from-volume")" kept
+    chown -hR 1000:1000 "$WORK/copies/made"
+    exits 0 docker cp -a "$WORK/copies/made" source:/tmp/put
+    same "the tree that went in" "$(docker exec source sh -c 'cat /tmp/put/link; stat -c %u /tmp/put/deep/file' | tr '\n' ' ')" 'one 1000 '
+    docker pause source >/dev/null
+    exits 0 docker cp "$WORK/copies/from-volume" source:/while-paused
+    docker unpause source >/dev/null
+    same "what came while it was paused" "$(docker exec source cat /while-paused)" kept
+    exits 0 docker cp source:/made - >"$WORK/copies/archive"
+    exits 1 docker cp source:/nowhere "$WORK/copies/nothing"
+    rm -r "$WORK/copies"
 }
 
 case_life_build() {

@@ -2,7 +2,17 @@
 
 fail() {
     echo "$*"
+    if [[ -n $DIFFERENCE ]]; then
+        echo "$RUNTIME is different: $DIFFERENCE"
+        exit 78
+    fi
     exit 1
+}
+
+# differs RUNTIME WHY: this one, or one whose name begins so, is known not to pass the case. If it does, all the better.
+DIFFERENCE=''
+differs() {
+    [[ $RUNTIME != "$1"* ]] || DIFFERENCE=$2
 }
 
 # The case needs something that this kernel or engine does not have: the reason becomes the last line.
@@ -52,24 +62,9 @@ eventually() {
     fail "not within ten seconds: $*"
 }
 
-# run [ARGUMENT…]: a container that goes when it ends.
-run() {
-    docker run --rm "$@"
-}
-
-# inspect CONTAINER FORMAT
-inspect() {
-    docker inspect --format "$2" "$1"
-}
-
-# logs_have CONTAINER TEXT
-logs_have() {
-    docker logs "$1" 2>&1 | grep -qF -- "$2"
-}
-
-# is CONTAINER FORMAT VALUE
-is() {
-    [[ $(inspect "$1" "$2") == "$3" ]]
+# terminal STATUS [STEP…] -- COMMAND…: the command under a terminal of its own; see terminal.py.
+terminal() {
+    exits "$1" python3 "$HERE/terminal.py" "${@:2}"
 }
 
 # Is this machine's /sys/fs/cgroup cgroup v2 alone?

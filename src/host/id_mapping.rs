@@ -1,0 +1,137 @@
+//! Maps of ids: those of user namespaces, and those of mounts, which a user namespace carries.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::unistd::{pipe2, read};
+use oci_spec::runtime::LinuxIdMapping;
+use serde::Serialize;
+
+use super::procfs;
+use crate::error::{Context, Faults, Result};
+use crate::sys::child::{Which, wait};
+use crate::sys::process::{Cloned, clone, exit_now};
+
+/// As many lines as the kernel takes (user_namespaces(7)).
+const MOST: usize = 340;
+
+/// One line of an id map: `size` ids from `container` on inside are those from `host` on outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct IdMapping {
+    /// First id inside the user namespace.
+    pub container: u32,
+    /// First id outside.
+    pub host: u32,
+    /// How many.
+    pub size: u32,
+}
+
+/// The lines of config.json's list at `path`; what of them no map can have goes to `faults`.
+pub fn plan(path: &str, list: &[LinuxIdMapping], faults: &mut Faults) -> Vec<IdMapping> {
+    let mappings: Vec<IdMapping> = list
+        .iter()
+        .map(|map| IdMapping { container: map.container_id(), host: map.host_id(), size: map.size() })
+        .collect();
+    if mappings.len() > MOST {
+        faults.add(path, format_args!("{} mappings are more than the kernel's {MOST}", mappings.len()));
+    }
+    for (index, map) in mappings.iter().enumerate() {
+        if map.size == 0 {
+            faults.add(format!("{path}[{index}].size"), "0 maps nothing");
+        }
+        for (field, first) in [("containerID", map.container), ("hostID", map.host)] {
+            if first.checked_add(map.size).is_none() {
+                faults.add(
+                    format!("{path}[{index}].{field}"),
+                    format_args!("{first} + {} is more than 4294967295", map.size),
+                );
+            }
+        }
+        let overlaps = |a: u32, b: u32, a_size: u32, b_size: u32| {
+            u64::from(a) < u64::from(b) + u64::from(b_size) && u64::from(b) < u64::from(a) + u64::from(a_size)
+        };
+        for (other, earlier) in mappings[..index].iter().enumerate() {
+            if overlaps(map.container, earlier.container, map.size, earlier.size) {
+                faults.add(
+                    format!("{path}[{index}].containerID"),
+                    format_args!("{} overlaps mapping {other}", map.container),
+                );
+            } else if overlaps(map.host, earlier.host, map.size, earlier.size) {
+                faults.add(format!("{path}[{index}].hostID"), format_args!("{} overlaps mapping {other}", map.host));
+            }
+        }
+    }
+    mappings
+}
+
+/// Writes the maps of the new user namespace that process `pid` is in. `proc` is the host's procfs.
+///
+/// # Errors
+/// Names the file and the kernel's refusal.
+pub fn write(uids: &[IdMapping], gids: &[IdMapping], pid: i32, proc: BorrowedFd) -> Result<()> {
+    for (file, mappings) in [("uid_map", uids), ("gid_map", gids)] {
+        let path = format!("{pid}/{file}");
+        let text: String =
+            mappings.iter().map(|map| format!("{} {} {}\n", map.container, map.host, map.size)).collect();
+        procfs::write(proc, &path, &text).context(|| format!("write /proc/{path}"))?;
+    }
+    Ok(())
+}
+
+/// A handle on the user namespace of the process `pid`. `proc` is the host's procfs.
+///
+/// # Errors
+/// As openat2(2).
+pub fn namespace_of(pid: i32, proc: BorrowedFd) -> Result<OwnedFd> {
+    let path = format!("{pid}/ns/user");
+    procfs::open(proc, &path, OFlag::O_RDONLY).context(|| format!("open /proc/{path}"))
+}
+
+/// A user namespace with these maps and nobody in it: what maps a mount (mount_setattr(2), "ID-mapped mounts"). A child of
+/// this process is in it for as long as it takes to write the maps.
+///
+/// # Errors
+/// As clone3(2), and the kernel's refusal of a map.
+pub fn namespace(uids: &[IdMapping], gids: &[IdMapping], proc: BorrowedFd) -> Result<OwnedFd> {
+    let what = || "make a user namespace for the ids of a mount";
+    let (reader, writer) = pipe2(OFlag::O_CLOEXEC).context(what)?;
+    match clone(libc::CLONE_NEWUSER as u64, None, false).context(what)? {
+        Cloned::Child => {
+            // Its own copy of the other end goes first: the end of the pipe is the parent's then, also by its death.
+            drop(writer);
+            while read(&reader, &mut [0]) == Err(Errno::EINTR) {}
+            exit_now(0)
+        }
+        Cloned::Parent { pid, pidfd } => {
+            let made = write(uids, gids, pid, proc).and_then(|()| namespace_of(pid, proc));
+            drop((reader, writer));
+            while let Err(Errno::EINTR) = wait(Which::Pidfd(pidfd.as_fd()), true).map(|_| ()) {}
+            made
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn a_namespace_is_another_than_this_processes_and_leaves_no_child() {
+        let proc = procfs::handle().unwrap();
+        let map = [IdMapping { container: 0, host: 100_000, size: 10 }];
+        let namespace = namespace(&map, &map, proc.as_fd()).unwrap();
+        let stat = nix::sys::stat::fstat(&namespace).unwrap();
+        assert_ne!(stat.st_ino, std::fs::metadata("/proc/self/ns/user").unwrap().ino());
+    }
+
+    #[test]
+    fn what_the_kernel_refuses_of_a_map_is_told() {
+        let proc = procfs::handle().unwrap();
+        let map = [IdMapping { container: 0, host: 0, size: 0 }];
+        let error = namespace(&map, &map, proc.as_fd()).unwrap_err().to_string();
+        assert!(error.contains("uid_map: invalid argument"), "{error}");
+    }
+}
