@@ -165,7 +165,7 @@ fn read_file(dir: &OwnedFd, path: &Path) -> Result<Vec<u8>> {
     Ok(text)
 }
 
-fn parse(text: &[u8]) -> Result<Spec> {
+pub(super) fn parse(text: &[u8]) -> Result<Spec> {
     objects::from_slice(text).or_else(|error| faults::explain(text, &error))
 }
 
