@@ -10,9 +10,12 @@ use serde_json::json;
 use support::container::Container;
 use support::{Bundle, Outcome, Running, rounds, unified, wait_until};
 
-/// Forks all the time, up to the limit: a shell that cannot fork ends, and makes room for another's child.
+/// Forks all the time, up to the limit. A shell that cannot fork ends, and awk goes on; and the first process, which is
+/// `init` in a PID namespace of its own, leaves no zombies.
 fn bomb(limit: u32) -> Bundle {
-    let script = "b() { while :; do b & sleep 0.01; done; }; b 2>/dev/null & exec sleep 1000";
+    let script = "n=0; while [ $n -lt 12 ]; do n=$((n + 1)); \
+                  awk 'BEGIN { system(\"sleep 0.3\"); while (1) system(\"f() { sleep 0.05 & sleep 0.05 & }; f; f; f & f &\") }' 2>/dev/null & \
+                  done; trap '' CHLD; exec sleep 1000";
     Bundle::new(script).set("/linux/resources/pids", json!({"limit": limit}))
 }
 
