@@ -103,7 +103,7 @@ fn time_on_the_processors() {
         ],
     );
     // An idle group has no shares, so it is another.
-    seen_inside("cpu", &[row("cpu.shares", json!(2048), Some(("cpu.weight", "170")), Some(("cpu.shares", "2048")))]);
+    seen_inside("cpu", &[row("cpu.shares", json!(2048), Some(("cpu.weight", "174")), Some(("cpu.shares", "2048")))]);
     seen_inside("cpu", &[row("cpu.idle", json!(1), Some(("cpu.idle", "1")), Some(("cpu.idle", "1")))]);
 }
 
