@@ -383,3 +383,108 @@ fn the_first_process_is_number_1_and_sees_no_other() {
     assert_eq!(lines.next(), Some("1"));
     assert!(lines.all(|line| ["/proc/1", "/proc/2", "/proc/3"].contains(&line)), "{text}");
 }
+
+/// What belongs to another user namespace, here the host's, is joined all the same.
+#[test]
+fn namespaces_of_the_hosts_are_joined_beside_a_new_user_namespace() {
+    let holder = Holder::new(&["--ipc", "--net", "--uts", "--cgroup", "--time"]);
+    let host = of_process("self");
+    let kinds =
+        [("ipc", "ipc"), ("network", "net"), ("uts", "uts"), ("cgroup", "cgroup"), ("time", "time_for_children")];
+    let mut all = for_user_namespace(Bundle::sleeping().mapped(100_000));
+    for (kind, file) in kinds {
+        let path = holder.path(file);
+        let one = for_user_namespace(Bundle::new(PRINT).mapped(100_000)).namespace(kind, Some(&path));
+        let inside = lines(&one.run().ok());
+        let expected = fs::read_link(&path).unwrap().display().to_string();
+        for (index, (other, _)) in KINDS.iter().enumerate() {
+            if *other == kind {
+                assert_eq!(inside[index], expected, "{kind}");
+            } else if *other != "time" {
+                assert_ne!(inside[index], host[index], "{other}, with {kind} joined");
+            }
+        }
+        all = all.namespace(kind, Some(&path));
+    }
+    // All at once, and by processes that join the container, in its control groups all of them.
+    let container = support::container::Container::of(all);
+    let first = of_process(&container.pid().to_string());
+    for (kind, file) in kinds {
+        let index = KINDS.iter().position(|(name, _)| *name == kind).unwrap();
+        assert_eq!(first[index], fs::read_link(holder.path(file)).unwrap().display().to_string(), "{kind}");
+    }
+    assert_eq!(lines(&container.sh(&[], PRINT)), first);
+    assert_eq!(container.sh(&[], "id -u; awk '{print $2}' /proc/self/uid_map"), "0\n100000");
+    let groups = fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).unwrap();
+    assert!(groups.lines().all(|line| line.contains(container.id()) || line.ends_with(":/")), "{groups}");
+    assert!(groups.contains(container.id()), "{groups}");
+}
+
+#[test]
+fn a_pid_namespace_of_the_hosts_is_joined_beside_a_new_user_namespace() {
+    let holder = support::container::Container::sleeping();
+    let path = format!("/proc/{}/ns/pid", holder.pid());
+    // A procfs of another user namespace's PID namespace is not to be mounted.
+    let bundle = Bundle::sleeping().mapped(100_000).without_mount("/proc").namespace("pid", Some(&path));
+    let container = support::container::Container::of(bundle);
+    let link = |pid: i64, file: &str| fs::read_link(format!("/proc/{pid}/ns/{file}")).unwrap();
+    assert_eq!(link(container.pid(), "pid"), link(holder.pid(), "pid"));
+    assert_ne!(link(container.pid(), "user"), link(holder.pid(), "user"));
+    assert_eq!(container.sh(&[], "kill -0 1 2>&1; id -u"), "sh: can't kill pid 1: Operation not permitted\n0");
+}
+
+#[test]
+fn a_joined_user_namespace_has_new_namespaces_and_ones_of_the_hosts_beside_it() {
+    let owner = support::container::Container::of(Bundle::sleeping().mapped(300_000));
+    let holder = Holder::new(&["--ipc", "--net", "--uts", "--cgroup"]);
+    let user = format!("/proc/{}/ns/user", owner.pid());
+    let (host, theirs) = (of_process("self"), of_process(&owner.pid().to_string()));
+    // All others new.
+    let bundle = Bundle::new(PRINT).namespace("time", None).namespace("user", Some(&user));
+    let inside = lines(&bundle.run().ok());
+    for (index, (kind, _)) in KINDS.iter().enumerate() {
+        assert_ne!(inside[index], host[index], "{kind}");
+        assert_eq!(inside[index] == theirs[index], *kind == "user", "{kind}");
+    }
+    // One that the user namespace owns, and the others of the host's.
+    let mut bundle = for_user_namespace(Bundle::new(PRINT)).namespace("user", Some(&user));
+    let uts = format!("/proc/{}/ns/uts", owner.pid());
+    for (kind, file) in [("ipc", "ipc"), ("network", "net"), ("cgroup", "cgroup")] {
+        bundle = bundle.namespace(kind, Some(&holder.path(file)));
+    }
+    let inside = lines(&bundle.namespace("uts", Some(&uts)).run().ok());
+    let joined = of_process(&holder.0.id().to_string());
+    for (index, (kind, _)) in KINDS.iter().enumerate() {
+        match *kind {
+            "user" | "uts" => assert_eq!(inside[index], theirs[index], "{kind}"),
+            "ipc" | "network" | "cgroup" => assert_eq!(inside[index], joined[index], "{kind}"),
+            "time" => {}
+            _ => assert_ne!(inside[index], host[index], "{kind}"),
+        }
+    }
+}
+
+/// Without what can be mounted in namespaces of its own user namespace alone.
+fn for_user_namespace(bundle: Bundle) -> Bundle {
+    bundle.without_mount("/sys").without_mount("/dev/mqueue")
+}
+
+#[test]
+fn a_new_user_namespace_needs_mounts_of_its_own() {
+    let holder = Holder::new(&["--mount"]);
+    let expected = "linux.namespaces: a new user namespace needs a new mount namespace: in another's nothing can be \
+                    mounted from it";
+    let bundle = Bundle::sleeping().mapped(100_000).without_namespace("mount");
+    assert_eq!(bundle.create().refused(), expected);
+    let bundle = bundle.namespace("mount", Some(&holder.path("mnt")));
+    assert_eq!(bundle.create().refused(), expected);
+}
+
+#[test]
+fn what_a_user_namespace_may_not_change_of_the_hosts_is_told() {
+    let holder = Holder::new(&["--uts"]);
+    let bundle = Bundle::sleeping().mapped(100_000).namespace("uts", Some(&holder.path("uts")));
+    let bundle = bundle.set("/hostname", json!("mine"));
+    assert_eq!(bundle.create().refused(), "hostname: set \"mine\": operation not permitted (os error 1)");
+    bundle.assert_nothing_left();
+}
