@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::process::{Child, Command, Stdio};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use support::{Bundle, skipped, wait_until};
 
 /// The kinds as config.json and as /proc/PID/ns spell them.
@@ -103,6 +103,15 @@ fn with_the_hosts_mounts_the_root_is_a_chroot_that_leaves_no_mount() {
     bundle.create().ok();
     assert!(!bundle.leftovers().is_empty());
     bundle.delete(&["--force"]).ok();
+}
+
+#[test]
+fn a_root_with_an_odd_name_leaves_no_mount_on_the_host() {
+    let odd = "a b\tc\nd\\e";
+    let bundle = Bundle::running(&["/bin/true"]).without_namespace("mount").set("/root/path", json!(odd));
+    fs::rename(bundle.join("rootfs"), bundle.join(odd)).unwrap();
+    bundle.run().ok();
+    bundle.assert_nothing_left();
 }
 
 #[test]
@@ -213,6 +222,22 @@ fn root_of_a_user_namespace_is_another_user_outside() {
 }
 
 #[test]
+fn every_mapping_is_the_user_namespaces() {
+    let map = |lines: &[[u32; 3]]| -> Value {
+        lines
+            .iter()
+            .map(|[inside, outside, size]| json!({"containerID": inside, "hostID": outside, "size": size}))
+            .collect()
+    };
+    let bundle = Bundle::new("awk '{print $1, $2, $3}' /proc/self/uid_map /proc/self/gid_map")
+        .namespace("user", None)
+        .set("/linux/uidMappings", map(&[[0, 100_000, 10], [10, 300_000, 1], [4000, 200_000, 65536]]))
+        .set("/linux/gidMappings", map(&[[0, 500_000, 7], [1000, 600_000, 3]]));
+    let expected = "0 100000 10\n10 300000 1\n4000 200000 65536\n0 500000 7\n1000 600000 3";
+    assert_eq!(bundle.run().ok(), expected);
+}
+
+#[test]
 fn a_user_of_a_user_namespace_is_mapped_too() {
     let bundle = Bundle::new("id -u; id -g; id -G; touch /tmp/mine").mapped(200_000);
     let bundle = bundle.set("/process/user", json!({"uid": 7, "gid": 8, "additionalGids": [9, 10]}));
@@ -257,6 +282,17 @@ fn a_time_namespace_shifts_the_clocks() {
     let error =
         shifted().set("/linux/timeOffsets", json!({"monotonic": {"secs": -9_000_000_000_i64}})).create().refused();
     assert!(error.starts_with("shift the clocks of the time namespace: "), "{error}");
+}
+
+#[test]
+fn every_clock_is_shifted_by_seconds_and_nanoseconds() {
+    if !fs::exists("/proc/self/timens_offsets").unwrap() {
+        return skipped("this kernel has no time namespaces");
+    }
+    let offsets =
+        json!({"monotonic": {"secs": 1_000_000, "nanosecs": 12}, "boottime": {"secs": -3, "nanosecs": 999_999_999}});
+    let bundle = Bundle::new("awk '{print $1, $2, $3}' /proc/self/timens_offsets").namespace("time", None);
+    assert_eq!(bundle.set("/linux/timeOffsets", offsets).run().ok(), "monotonic 1000000 12\nboottime -3 999999999");
 }
 
 #[test]

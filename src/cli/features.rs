@@ -122,7 +122,7 @@ pub fn document() -> Document {
         linux: Linux {
             namespaces: namespaces::NAMES.iter().map(|(name, _)| *name).collect(),
             capabilities: capabilities.iter().map(ToString::to_string).collect(),
-            cgroup: Cgroup { v1: true, v2: true, systemd: false, systemd_user: false, rdma: false },
+            cgroup: Cgroup { v1: true, v2: true, systemd: true, systemd_user: true, rdma: false },
             seccomp: Seccomp {
                 enabled: true,
                 actions: support::actions(),

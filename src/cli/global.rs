@@ -64,7 +64,7 @@ pub struct Global {
     #[arg(long)]
     pub debug: bool,
 
-    /// Have systemd make the control groups (not supported yet: create and run refuse it)
+    /// Have systemd make the control groups: linux.cgroupsPath is then SLICE:PREFIX:NAME
     #[arg(long)]
     pub systemd_cgroup: bool,
 

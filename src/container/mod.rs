@@ -2,6 +2,7 @@
 
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod exec_plan;
 mod kill;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 pub use delete::delete;
+pub use events::{Event, events, stats};
 pub use exec::exec;
 pub use exec_plan::{ExecOptions, parse_user};
 pub use kill::kill;

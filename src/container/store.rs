@@ -421,6 +421,7 @@ mod tests {
             annotations: std::collections::BTreeMap::new(),
             process: None,
             cgroups: crate::host::cgroups::ContainerCgroups(Vec::new()),
+            unit: None,
             resources: None,
             resctrl: None,
             joining: crate::init::Container::default(),

@@ -28,7 +28,9 @@ impl Handles {
         let mut handles = Vec::with_capacity(plan.join.len());
         for join in &plan.join {
             let at = || format!("linux.namespaces[{}].path: {:?}", join.index, join.path.display().to_string());
-            let fd = open(&join.path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).context(at)?;
+            // What is no namespace may be a FIFO, which opening would wait for, or a terminal.
+            let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+            let fd = open(&join.path, flags, Mode::empty()).context(at)?;
             match sys::process::namespace_kind(&fd) {
                 Ok(flag) if flag == join.kind.flag() => {
                     if let Some(field) = plan.changes(join.kind).filter(|_| is_own(join.kind, &fd)) {
