@@ -53,6 +53,8 @@ run_containerd() {
     # In sessions of their own, an interrupt from the keyboard does not stop them before their containers.
     setsid containerd --config "$1/containerd.toml" >>"$1/containerd.log" 2>&1 </dev/null &
     CONTAINERD_PID=$!
+    # Whoever kills it wants no word of the shell's about that.
+    disown
     echo "$CONTAINERD_PID" >"$1/containerd.pid"
     wait_until "$CONTAINERD_PID" "$1/containerd.log" ctr -a "$1/c.sock" version
 }
@@ -93,5 +95,6 @@ run_dockerd() {
     shift
     setsid "$@" dockerd --config-file "$directory/daemon.json" >>"$directory/dockerd.log" 2>&1 </dev/null &
     DOCKERD_PID=$!
+    disown
     wait_until "$DOCKERD_PID" "$directory/dockerd.log" docker -H "unix://$directory/d.sock" version
 }

@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 
 use serde_json::json;
@@ -261,4 +262,30 @@ fn a_store_that_cannot_be_made() {
     let command = ["--root", "/proc/nowhere", "create", "--bundle", path, bundle.id()];
     let error = Outcome::of(std::process::Command::new(PROCRT).args(command)).refused();
     assert!(error.starts_with("make the container's directory in \"/proc/nowhere\": "), "{error}");
+}
+
+#[test]
+fn a_path_that_is_no_utf_8() {
+    let bundle = Bundle::sleeping();
+    bundle.write();
+    let odd = bundle.join("").join(std::ffi::OsStr::from_bytes(b"odd\xff"));
+    std::fs::create_dir(&odd).unwrap();
+    std::fs::copy(bundle.join("config.json"), odd.join("config.json")).unwrap();
+    std::fs::create_dir(odd.join("rootfs")).unwrap();
+    let mut create = bundle.command(&["create", "--bundle"]);
+    let error = Outcome::of(create.arg(&odd).arg(bundle.id())).refused();
+    assert!(error.starts_with("open bundle ") && error.ends_with("odd\\xFF\" is not UTF-8"), "{error}");
+    symlink(odd.join("rootfs"), bundle.join("link")).unwrap();
+    let error = refused(&bundle.set("/root/path", json!("link")));
+    assert!(error.starts_with("root.path: \"link\": the path ") && error.ends_with(" is not UTF-8"), "{error}");
+}
+
+#[test]
+fn a_namespace_that_is_a_fifo_is_not_waited_for() {
+    let bundle = Bundle::sleeping();
+    let fifo = bundle.join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let fifo = fifo.to_str().unwrap().to_owned();
+    let error = refused(&bundle.namespace("network", Some(&fifo)));
+    assert_eq!(error, format!("linux.namespaces[5].path: \"{fifo}\" is not a namespace"));
 }

@@ -116,6 +116,8 @@ fn a_container_whose_process_is_killed_at_its_gate_is_not_started() {
     bundle.create().ok();
     let pid = nix::unistd::Pid::from_raw(bundle.pid() as i32);
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    // Until then it is on its way through the gate, and could be killed behind it.
+    wait_until("the stop", || fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") T "));
     let start = Running::start(&mut bundle.command(&["start", bundle.id()]));
     wait_until("the open gate", || !bundle.store().join(bundle.id()).join("start").exists());
     bundle.kill("KILL").ok();

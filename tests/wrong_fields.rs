@@ -69,12 +69,12 @@ fn a_value_that_a_field_may_not_have_is_named_by_its_path() {
     let mut silent = Vec::new();
     let mut tried = 0;
     for field in fields::all() {
-        for value in wrong_values(&field) {
+        for value in wrong_values(field) {
             let mut config = bundle.config.clone();
             field.set(&mut config, value.clone());
             tried += 1;
             let said = fault(bundle.path(), &config);
-            if !said.as_ref().is_some_and(|said| names(said, &field.rendered())) && !is_taken(&field, &value) {
+            if !said.as_ref().is_some_and(|said| names(said, &field.rendered())) && !is_taken(field, &value) {
                 silent.push(format!("{} {value}: {said:?}", field.path));
             }
         }
@@ -92,7 +92,7 @@ fn an_object_or_a_list_that_is_another_thing_is_named_by_its_path() {
     paths.dedup();
     assert!(paths.len() > 40, "{paths:?}");
     for path in paths {
-        let inside = fields::all().into_iter().find(|field| field.around().contains(&path)).unwrap();
+        let inside = fields::all().iter().find(|field| field.around().contains(&path)).unwrap();
         for value in [json!(5), json!("x"), json!(true), json!([[1]]), json!({"": []}), json!([]), json!({})] {
             let mut config = bundle.config.clone();
             inside.set(&mut config, inside.sample());
@@ -115,10 +115,10 @@ fn an_object_or_a_list_that_is_another_thing_is_named_by_its_path() {
 fn the_program_refuses_every_field_with_status_1_and_makes_nothing() {
     let mut bundle = Bundle::sleeping();
     let config = bundle.config.clone();
-    for (number, field) in fields::all().into_iter().enumerate() {
-        let values = wrong_values(&field);
+    for (number, field) in fields::all().iter().enumerate() {
+        let values = wrong_values(field);
         let value = &values[number % values.len()];
-        if is_taken(&field, value) {
+        if is_taken(field, value) {
             continue;
         }
         bundle.config = config.clone();

@@ -252,7 +252,8 @@ fn describe(message: &str, value: Option<&Value>, path: &[Step]) -> String {
     {
         return format!("{shown} is not {}", expectation(expected));
     }
-    format!("{shown}: {message}")
+    // What the parser says may have the value in it, which stands before it as JSON.
+    format!("{shown}: {}", message.replace(char::is_control, " "))
 }
 
 /// What the values of the enumeration at `path` are called.

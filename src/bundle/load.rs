@@ -124,6 +124,10 @@ fn object<T: serde::de::DeserializeOwned>(text: &[u8], path: &Path) -> Result<Op
 fn resolve(path: &Path) -> Result<(OwnedFd, PathBuf)> {
     let fd = open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
     let path = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).context(|| "read /proc/self/fd")?;
+    // It is in the container's state, which is JSON.
+    if path.to_str().is_none() {
+        return Err(Error::config(format!("the path {path:?} is not UTF-8")));
+    }
     Ok((fd, path))
 }
 

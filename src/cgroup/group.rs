@@ -72,15 +72,20 @@ impl Cgroup {
     pub fn begin(plan: &CgroupPlan) -> Result<Self> {
         let mut cgroup =
             Self { made: Vec::with_capacity(plan.groups.len()), ..Self::open(&ContainerCgroups(Vec::new())) };
-        cgroup.make(plan, Version::V2).inspect_err(|_| cgroup.unmake())?;
+        if plan.scope.is_none() {
+            cgroup.make(plan, Version::V2).inspect_err(|_| cgroup.unmake())?;
+        }
         Ok(cgroup)
     }
 
-    /// Makes the version 1 part of `plan`. What was made when this fails is for [`Cgroup::unmake`].
+    /// Makes the version 1 part of `plan`; of a scope, which systemd has started by now, sets the limits. What was made when this fails is for [`Cgroup::unmake`].
     ///
     /// # Errors
     /// As [`Cgroup::create`].
     pub fn finish(&mut self, plan: &CgroupPlan) -> Result<()> {
+        if plan.scope.is_some() {
+            self.make(plan, Version::V2)?;
+        }
         self.make(plan, Version::V1)
     }
 
@@ -93,7 +98,10 @@ impl Cgroup {
                         self.taken = Some(taken);
                     }
                 }
-                Version::V2 => drop(self.v2_dir.set(v2::create(group, &mut self.made)?)),
+                Version::V2 => drop(self.v2_dir.set(match plan.scope {
+                    None => v2::create(group, &mut self.made)?,
+                    Some(_) => v2::set_up(group)?,
+                })),
             }
             self.cgroups.0.push(group.cgroup.clone());
         }

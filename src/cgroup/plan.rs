@@ -6,7 +6,7 @@ use oci_spec::runtime::Spec;
 
 use super::devices::DevicePolicy;
 use super::resources::Resources;
-use super::{CgroupPlan, FileWrite, GroupPlan, device_program};
+use super::{CgroupPlan, FileWrite, GroupPlan, device_program, systemd};
 use crate::error::Faults;
 use crate::host::cgroups::{ContainerCgroup, Hierarchies, Hierarchy, Layout, Version};
 
@@ -25,11 +25,29 @@ pub fn needs_own_paths(spec: &Spec) -> bool {
 /// below procrt's own cgroup, or on a unified host below that one's parent, which has no processes of its own; without
 /// it, the cgroup is `/procrt/ID`. A value of zero or an empty list among the resources means that nothing is asked for.
 pub fn plan(spec: &Spec, id: &str, hierarchies: &Hierarchies, faults: &mut Faults) -> CgroupPlan {
-    let location = location(spec, id, faults);
+    plan_at(&location(spec, id, faults), spec, hierarchies, faults)
+}
+
+/// Decides the control groups of a container that is a scope of `manager`'s, with `linux.cgroupsPath` in the form
+/// `slice:prefix:name`: the same, but for where they are and who makes them.
+pub fn plan_scope(
+    spec: &Spec,
+    id: &str,
+    hierarchies: &Hierarchies,
+    manager: &systemd::Manager,
+    faults: &mut Faults,
+) -> CgroupPlan {
+    let location = systemd::location(configured_path(spec), id, manager, faults);
+    let mut plan = plan_at(&location.path, spec, hierarchies, faults);
+    systemd::add_scope(&mut plan, (spec, id), hierarchies, (manager, location), faults);
+    plan
+}
+
+fn plan_at(location: &Path, spec: &Spec, hierarchies: &Hierarchies, faults: &mut Faults) -> CgroupPlan {
     let mut groups = Vec::with_capacity(hierarchies.list.len());
     for hierarchy in &hierarchies.list {
         let path = if location.is_absolute() {
-            location.clone()
+            location.to_owned()
         } else {
             let Some(base) = own_base(hierarchy, hierarchies.layout) else {
                 faults.unsupported(
@@ -38,7 +56,7 @@ pub fn plan(spec: &Spec, id: &str, hierarchies: &Hierarchies, faults: &mut Fault
                 );
                 break;
             };
-            base.join(&location)
+            base.join(location)
         };
         let cgroup = ContainerCgroup { hierarchy: hierarchy.clone(), path };
         let group = GroupPlan::new(cgroup);
@@ -48,7 +66,7 @@ pub fn plan(spec: &Spec, id: &str, hierarchies: &Hierarchies, faults: &mut Fault
     }
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     let rules = resources.and_then(|r| r.devices().as_deref()).unwrap_or_default();
-    let mut plan = CgroupPlan { groups, devices: DevicePolicy::new(rules, faults) };
+    let mut plan = CgroupPlan { groups, devices: DevicePolicy::new(rules, faults), scope: None };
     if plan.groups.is_empty() && faults.is_empty() {
         faults.unsupported("linux.cgroupsPath", "no control group hierarchy is mounted at or below /sys/fs/cgroup");
         return plan;
@@ -70,7 +88,7 @@ fn location(spec: &Spec, id: &str, faults: &mut Faults) -> PathBuf {
     let mut refuse = |why: &str| faults.add("linux.cgroupsPath", format_args!("{path:?} {why}"));
     let text = path.to_string_lossy();
     if path.is_relative() && text.matches(':').count() == 2 {
-        refuse("is systemd's form, slice:prefix:name, which is not for control groups that procrt makes itself");
+        refuse("is systemd's form, slice:prefix:name, which needs --systemd-cgroup");
     }
     if text.contains(['\0', '\n']) {
         refuse("has a zero byte or a line break in it");

@@ -90,7 +90,7 @@ fn paths_that_lead_elsewhere_are_refused() {
     let message = |path: &str| refused(&format!(r#""cgroupsPath": "{path}""#), &unified()).1;
     assert_eq!(message("/a/../b"), r#"linux.cgroupsPath: "/a/../b" has ".." in it"#);
     assert!(message("/").ends_with("is the root control group, which is no container's"));
-    assert!(message("user.slice:procrt:a").contains("systemd's form"));
+    assert!(message("user.slice:procrt:a").contains("needs --systemd-cgroup"));
 }
 
 #[test]

@@ -29,15 +29,29 @@ pub(super) fn create(plan: &GroupPlan, made: &mut Vec<PathBuf>) -> Result<OwnedF
         }
         refuse_threaded(&dir)
     })?;
-    control::write_all(Some(fd.as_fd()), &dir, &plan.writes, hand_down_once(plan))?;
     if existed {
+        control::write_all(Some(fd.as_fd()), &dir, &plan.writes, hand_down_once(plan))?;
         set_device_program(fd.as_fd(), &dir, plan.device_program.as_deref())?;
-    } else if let Some(program) = &plan.device_program {
-        let program = bpf::load_device_program(program).context(|| "load the device program")?;
-        bpf::attach_device_program(fd.as_fd(), program.as_fd(), None)
-            .context(|| format!("attach the device program to {dir:?}"))?;
+    } else {
+        set_limits(plan, fd.as_fd(), &dir)?;
     }
     Ok(fd)
+}
+
+/// Puts the limits into a cgroup that systemd has made, and answers its directory's descriptor.
+pub(super) fn set_up(plan: &GroupPlan) -> Result<OwnedFd> {
+    let dir = plan.cgroup.dir();
+    let fd = control::open_dir(&dir).context(|| format!("open control group {dir:?}"))?;
+    set_limits(plan, fd.as_fd(), &dir)?;
+    Ok(fd)
+}
+
+/// Writes the limits of a cgroup that is new.
+fn set_limits(plan: &GroupPlan, fd: BorrowedFd, dir: &Path) -> Result<()> {
+    control::write_all(Some(fd), dir, &plan.writes, hand_down_once(plan))?;
+    let Some(program) = &plan.device_program else { return Ok(()) };
+    let program = bpf::load_device_program(program).context(|| "load the device program")?;
+    bpf::attach_device_program(fd, program.as_fd(), None).context(|| format!("attach the device program to {dir:?}"))
 }
 
 /// Checks that a directory that was there can have processes with memory of their own.

@@ -122,7 +122,7 @@ pub fn document() -> Document {
         linux: Linux {
             namespaces: namespaces::NAMES.iter().map(|(name, _)| *name).collect(),
             capabilities: capabilities.iter().map(ToString::to_string).collect(),
-            cgroup: Cgroup { v1: true, v2: true, systemd: false, systemd_user: false, rdma: false },
+            cgroup: Cgroup { v1: true, v2: true, systemd: true, systemd_user: true, rdma: false },
             seccomp: Seccomp {
                 enabled: true,
                 actions: support::actions(),
@@ -132,8 +132,7 @@ pub fn document() -> Document {
                 supported_flags: support::supported_flags(),
             },
             apparmor: enabled(true),
-            // The process's label is applied, that of the mounts is not.
-            selinux: enabled(false),
+            selinux: enabled(true),
             intel_rdt: IntelRdt { enabled: true, schemata: true, monitoring: true },
             memory_policy: MemoryPolicy {
                 modes: memory_policy::MODES.iter().map(ToString::to_string).collect(),

@@ -9,6 +9,7 @@
 
 mod create;
 mod delete;
+mod events;
 mod exec;
 pub mod explain;
 pub mod features;
@@ -111,7 +112,10 @@ static COMMANDS: [(&str, &[Entry]); 3] = [
             entry::<delete::Args>(),
         ],
     ),
-    ("Containers that are there", &[entry::<state::Args>(), entry::<list::Args>(), entry::<ps::Args>()]),
+    (
+        "Containers that are there",
+        &[entry::<state::Args>(), entry::<list::Args>(), entry::<ps::Args>(), entry::<events::Args>()],
+    ),
     ("Bundles, and procrt itself", &[entry::<spec::Args>(), entry::<explain::Args>(), entry::<features::Args>()]),
 ];
 
@@ -259,7 +263,7 @@ mod tests {
             .filter_map(|line| line.strip_prefix("  "))
             .filter_map(|line| line.split_whitespace().next())
             .collect();
-        let all = "create start run exec kill pause resume update delete state list ps spec explain features";
+        let all = "create start run exec kill pause resume update delete state list ps events spec explain features";
         assert_eq!(named.join(" "), all);
     }
 

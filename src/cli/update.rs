@@ -44,7 +44,7 @@ pub struct Args {
     memory_reservation: Option<i64>,
 
     /// Set its share of CPU time, from 2 to 262144; 1024 is a plain one
-    #[arg(long, value_name = "SHARES")]
+    #[arg(long, alias = "cpu-share", value_name = "SHARES")]
     cpu_shares: Option<u64>,
 
     /// Limit CPU time to this many microseconds in a period

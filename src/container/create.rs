@@ -16,7 +16,7 @@ use super::readiness;
 use super::record::{ProcessId, Record};
 use super::store::{Entry, Store};
 use crate::bundle::Bundle;
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, systemd};
 use crate::error::{Context, Error, Result};
 use crate::hooks;
 use crate::host::{clock, id_mapping, mounts, procfs};
@@ -96,7 +96,8 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
     let _children = ChildrenKept::new().context(|| "watch children")?;
 
     // 1. Decide, and open what the container is made of: what is wrong is found before anything is made.
-    let (bundle, plan) = plan::plan(options)?;
+    let (manager, systemd) = options.systemd_cgroup.then(systemd::find).transpose()?.unzip();
+    let (bundle, plan) = plan::plan_with(options, manager.as_ref())?;
     if plan.init.process.is_missing() && !matches!(start, Start::Later) {
         return Err(Error::config("process: is missing"));
     }
@@ -122,7 +123,7 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
     record.resctrl = resctrl.as_ref().map(Resctrl::planned);
     let entry = store.claim(&options.id)?;
     let mut unfinished = Unfinished { entry, record, cgroup: None, resctrl, devices, process: None };
-    let made = make(&mut unfinished, &plan, (joined, console, sources), start);
+    let made = make(&mut unfinished, &plan, (joined, console, sources, systemd), start);
     let (channel, master, signals) = match made {
         Ok(made) => made,
         Err(error) => {
@@ -186,12 +187,14 @@ fn open_sources(plan: &Plan, joined: &namespaces::Handles) -> Result<OpenSources
 }
 
 type OpenSources = (Option<Sources>, Option<Unmapped>);
-type Inputs = (namespaces::Handles, Option<OwnedFd>, Option<OpenSources>);
+type Inputs = (namespaces::Handles, Option<OwnedFd>, Option<OpenSources>, Option<systemd::Connection>);
 type Made = (Channel, Option<OwnedFd>, Option<Box<Signals>>);
 
 fn make(unfinished: &mut Unfinished, plan: &Plan, inputs: Inputs, start: Start) -> Result<Made> {
-    let (joined, console, sources) = inputs;
+    let (joined, console, sources, systemd) = inputs;
     unfinished.entry.write(&unfinished.record)?;
+    // Until it is started, a unit of that name is somebody else's.
+    let unit = unfinished.record.unit.take();
     if plan.init.activation.as_ref().is_some_and(|activation| activation.notify_socket.is_some()) {
         readiness::make_directory(unfinished.entry.directory())?;
     }
@@ -219,8 +222,12 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, inputs: Inputs, start: Start) 
             .map_err(|error| cgroup.explain_birth(error))?;
     unfinished.process = Some((pid, pidfd));
 
-    // 5. What only the host's side can do for it: the control groups of other hierarchies, its ids, its network
-    //    devices, what the OOM killer is to think of it.
+    // 5. What only the host's side can do for it: the control groups of other hierarchies or of systemd's, its ids, its
+    //    network devices, what the OOM killer is to think of it.
+    if let (Some(scope), Some(mut connection)) = (&plan.cgroup.scope, systemd) {
+        scope.start(&mut connection, pid)?;
+        unfinished.record.unit = unit;
+    }
     cgroup.finish(&plan.cgroup)?;
     let proc = procfs::handle()?;
     if plan.init.namespaces.makes(Namespace::User) {
@@ -334,8 +341,9 @@ fn record_of(bundle: &Bundle, plan: &Plan, options: &CreateOptions) -> Record {
         annotations,
         process: None,
         cgroups: plan.cgroup.cgroups(),
-        resctrl: None,
+        unit: plan.cgroup.scope.as_ref().map(|scope| scope.unit.clone()),
         resources: bundle.spec.linux().as_ref().and_then(|linux| linux.resources().clone()),
+        resctrl: None,
         joining: init::Container {
             namespaces: plan.init.namespaces.own(),
             process: plan.init.process.clone(),

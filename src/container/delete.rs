@@ -131,7 +131,7 @@ pub(super) fn destroy(entry: &Entry, record: &Record, cgroup: Option<&Cgroup>) -
 /// one has ended: its processes are not ended, and the groups are left to it.
 fn remove_groups(entry: &Entry, record: &Record, cgroup: &Cgroup) -> Result<()> {
     // All of a container that has its PID namespace to itself ends with its first process.
-    if record.own_pids && cgroup.remove_if_free()? {
+    if record.unit.is_none() && record.own_pids && cgroup.remove_if_free()? {
         return Ok(());
     }
     if !cgroup.is_empty()? {
@@ -142,6 +142,9 @@ fn remove_groups(entry: &Entry, record: &Record, cgroup: &Cgroup) -> Result<()> 
         if !record.own_pids {
             cgroup.kill(libc::SIGKILL)?;
         }
+    }
+    if let Some(unit) = &record.unit {
+        unit.stop()?;
     }
     cgroup.remove()
 }

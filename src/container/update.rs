@@ -31,7 +31,21 @@ pub fn update(store: &Store, id: &str, named: &LinuxResources) -> Result<()> {
     let current = record.resources.clone().unwrap_or_default();
     let plan = cgroup::plan_update(&record.cgroups, &current, named, &mut faults)?;
     faults.into_result().context(what)?;
-    let undo = Cgroup::open(&record.cgroups).update(&plan).context(what)?;
-    record.resources = Some(plan.resources);
-    entry.replace(&record).inspect_err(|_| undo.put_back())
+    let cgroup = Cgroup::open(&record.cgroups);
+    let undo = cgroup.update(&plan).context(what)?;
+    let told = record.unit.as_ref().map_or(Ok(()), |unit| {
+        unit.update(&plan)?;
+        // It has written what it was told in its own steps, which are coarser than the files'.
+        cgroup.update(&plan).map(drop)
+    });
+    let done = told.context(what).and_then(|()| {
+        record.resources = Some(plan.resources.clone());
+        entry.replace(&record)
+    });
+    done.inspect_err(|_| {
+        if let Some(Err(error)) = record.unit.as_ref().map(|unit| unit.put_back(&plan, &undo)) {
+            log::warn!("put back: {error}");
+        }
+        undo.put_back();
+    })
 }

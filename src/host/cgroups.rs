@@ -8,12 +8,12 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use serde::{Deserialize, Serialize};
 
+use super::mounts::unescape;
 use crate::error::{Context, Result};
 
 /// Where control groups are mounted, by convention of every distribution and engine.
@@ -194,24 +194,6 @@ impl<'a> Mount<'a> {
         let words = self.options.split(',');
         words.filter(|word| V1_CONTROLLERS.contains(word) || word.starts_with("name=")).map(str::to_owned).collect()
     }
-}
-
-/// Undoes mountinfo's octal escapes (`\040` is a space).
-fn unescape(text: &str) -> PathBuf {
-    let bytes = text.as_bytes();
-    let mut plain = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let octal = (bytes[at] == b'\\').then(|| text.get(at + 1..at + 4)).flatten();
-        if let Some(byte) = octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            plain.push(byte);
-            at += 4;
-        } else {
-            plain.push(bytes[at]);
-            at += 1;
-        }
-    }
-    std::ffi::OsString::from_vec(plain).into()
 }
 
 /// Reads a file of procfs to its end, `expect` bytes at a time: `stat` does not tell its size.

@@ -21,7 +21,7 @@ pub use apply::{
 };
 pub use command::Command;
 pub use memory_policy::MemoryPolicy;
-pub use plan::{apparmor_profile, capability_bit, plan, plan_joining, selinux_label, set_variable};
+pub use plan::{capability_bit, plan, plan_joining, set_variable};
 
 /// Capability sets as bit masks, bit N for capability number N.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -241,7 +241,7 @@ impl<'a> Root<'a> {
             let source = if directory { &mut empty } else { &mut null };
             let tree = match source {
                 Some(fd) => open_tree(fd.as_raw_fd(), c"", OPEN_TREE_CLONE).context(what)?,
-                None if directory => empty_directory().context(what)?,
+                None if directory => self.empty_directory().context(what)?,
                 None => self.null_device().context(what)?,
             };
             move_mount(&tree, place).context(what)?;
@@ -256,6 +256,15 @@ impl<'a> Root<'a> {
             Err(nix::errno::Errno::ENOENT | nix::errno::Errno::ENOTDIR) => Ok(None),
             Err(errno) => Err(errno.into()),
         }
+    }
+
+    /// A detached mount of an empty, read-only directory.
+    fn empty_directory(&self) -> Result<OwnedFd> {
+        let fs = FileSystem::open(c"tmpfs")?;
+        fs.set(c"mode", Some(c"755"))?;
+        self.label(&fs, "tmpfs")?;
+        fs.create()?;
+        Ok(fs.mount(attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC)?)
     }
 
     /// A detached mount of the container's /dev/null, which an image cannot have made something else of.
@@ -278,14 +287,6 @@ pub fn open_ptmx(root: BorrowedFd) -> Result<OwnedFd> {
     Inside(root)
         .open(Path::new("/dev/pts/ptmx"), OFlag::O_RDWR | OFlag::O_NOCTTY)
         .context(|| "open \"/dev/pts/ptmx\" in the root (a terminal needs a devpts mount on /dev/pts)")
-}
-
-/// A detached mount of an empty, read-only directory.
-fn empty_directory() -> Result<OwnedFd> {
-    let fs = FileSystem::open(c"tmpfs")?;
-    fs.set(c"mode", Some(c"755"))?;
-    fs.create()?;
-    Ok(fs.mount(attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC)?)
 }
 
 fn set_propagation_of(path: &Path, propagation: u64, recursive: bool) -> Result<()> {

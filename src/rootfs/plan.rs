@@ -10,6 +10,7 @@ use super::options::{self, Options};
 use super::{Device, MountPlan, RootfsPlan, Switch, What};
 use crate::error::Faults;
 use crate::host::id_mapping::IdMapping;
+use crate::host::lsm::{self, Label, Missing};
 
 /// What the plan of the root takes from elsewhere.
 #[derive(Debug, Clone)]
@@ -33,6 +34,8 @@ pub struct Surroundings<'a> {
     pub cgroup_links: &'a [(String, String)],
     /// `--no-pivot`.
     pub no_pivot: bool,
+    /// What becomes of a label for a security module that is not at work.
+    pub missing_lsm: Missing,
 }
 
 /// The devices that every container has (config-linux.md, "Default Devices"): path, major, minor.
@@ -107,7 +110,9 @@ pub fn plan(spec: &Spec, around: &Surroundings, faults: &mut Faults) -> RootfsPl
         }
         planned
     };
+    let label = linux.and_then(|linux| linux.mount_label().as_deref());
     RootfsPlan {
+        mount_label: lsm::plan("linux.mountLabel", label, Label::SelinuxFiles, around.missing_lsm, faults),
         root: around.rootfs.to_owned(),
         switch,
         readonly: spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false),
@@ -296,6 +301,7 @@ mod tests {
             cgroup2: Some(Path::new("/sys/fs/cgroup/procrt/x")),
             cgroup_links: &[],
             no_pivot: false,
+            missing_lsm: Missing::Refused,
         };
         let mut faults = Faults::default();
         let plan = plan(&spec, &around, &mut faults);

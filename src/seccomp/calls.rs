@@ -65,6 +65,8 @@ impl Calls {
         faults: &mut Faults,
     ) -> Self {
         let mut last = None;
+        // Calls of ARM's that the profile names to give them what the default is: past the last one they would get another.
+        let mut private: Vec<u32> = Vec::new();
         // Number above, rule below: sorted, a call's rules are together and in the profile's order.
         let mut keys: Vec<u64> = Vec::with_capacity(found.len() + 16);
         let mut names = names.iter().zip(found);
@@ -74,6 +76,8 @@ impl Calls {
                     *found = true;
                     if abi != Abi::Arm || number < ARM_PRIVATE {
                         last = last.max(Some(number));
+                    } else if entry.is_empty() {
+                        private.push(number);
                     }
                     keys.extend(entry.clone().map(|rule| u64::from(number) << 32 | rule as u64));
                 }
@@ -87,6 +91,12 @@ impl Calls {
             }
         }
         keys.sort_unstable();
+        // Rules that are made stand behind the profile's own; their place is that of the entry that they come from.
+        for call in keys.chunk_by_mut(|a, b| a >> 32 == b >> 32) {
+            if call.last().is_some_and(|key| *key as u32 as usize >= set.own) {
+                call.sort_by_key(|key| set.all[*key as u32 as usize].entry);
+            }
+        }
 
         let mut calls = Self { decided: Vec::with_capacity(keys.len()), last, lists: Vec::new() };
         let mut previous: (&[u64], _) = (&[], Decision::Answer(set.default));
@@ -102,6 +112,13 @@ impl Calls {
             };
             calls.decided.push((number, decision));
             previous = (call, decision);
+        }
+        private.sort_unstable();
+        private.dedup();
+        for number in private {
+            if let Err(at) = calls.decided.binary_search_by_key(&number, |decided| decided.0) {
+                calls.decided.insert(at, (number, Decision::Answer(set.default)));
+            }
         }
         calls
     }

@@ -23,10 +23,11 @@ mod tests;
 use seccompiler::sock_filter;
 use serde::{Serialize, Serializer};
 
+pub use arch::Machine;
 pub use filter::{Filter, Finished};
 pub use install::{install, install_with_listener};
 pub use listener::Listener;
-pub use plan::plan;
+pub use plan::{plan, plan_for};
 
 /// A container's filter, ready to be installed.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -5,14 +5,8 @@ in_limit() {
     docker exec "$1" cat "$(limit_file "${@:2}")"
 }
 
-# Some runtime may be without the command as yet.
-needs_update() {
-    "$RUNTIME_FILE" update --help >/dev/null 2>&1 || cannot "$RUNTIME has no command update"
-}
-
 case_update_memory() {
     differs crun 'version 1.8 writes to a file of version 1 that new kernels lack'
-    needs_update
     docker run -d -m 64m --memory-swap 64m --name changed "$IMAGE" sleep 1000 >/dev/null
     exits 0 docker update -m 128m --memory-swap 128m changed
     same "the limit" "$(in_limit changed memory memory.limit_in_bytes memory.max)" $((128 << 20))
@@ -27,7 +21,6 @@ case_update_memory() {
 
 case_update_pids() {
     differs crun 'version 1.8 writes to a file of version 1 that new kernels lack'
-    needs_update
     docker run -d --pids-limit 50 --name changed "$IMAGE" sleep 1000 >/dev/null
     exits 0 docker update --pids-limit 7 changed
     same "the limit" "$(in_limit changed pids pids.max pids.max)" 7
@@ -38,7 +31,6 @@ case_update_pids() {
 
 case_update_cpus() {
     differs crun 'version 1.8 writes to a file of version 1 that new kernels lack'
-    needs_update
     docker run -d --name changed "$IMAGE" sleep 1000 >/dev/null
     exits 0 docker update --cpus 0.25 --cpu-shares 512 changed
     if on_v2; then
@@ -58,7 +50,6 @@ case_update_cpus() {
 
 case_update_cpuset() {
     differs crun 'version 1.8 writes to a file of version 1 that new kernels lack'
-    needs_update
     [[ $(nproc) -gt 1 ]] || cannot "this machine has one processor"
     docker run -d --cpuset-cpus 0 --name changed "$IMAGE" sleep 1000 >/dev/null
     exits 0 docker update --cpuset-cpus 1 changed
@@ -68,7 +59,6 @@ case_update_cpuset() {
 }
 
 case_update_refused() {
-    needs_update
     docker run -d -m 64m --name changed "$IMAGE" sh -c 'dd if=/dev/zero of=/dev/shm/file bs=1M count=40 2>/dev/null; sleep 1000' >/dev/null
     exits 1 docker update --cpuset-cpus 4000 changed
     same "the limit" "$(in_limit changed memory memory.limit_in_bytes memory.max)" $((64 << 20))
@@ -85,7 +75,6 @@ case_update_stopped() {
 
 case_update_restart_policy() {
     differs crun 'version 1.8 writes to a file of version 1 that new kernels lack'
-    needs_update
     docker run -d --name changed "$IMAGE" sh -c 'sleep 0.3; exit 3' >/dev/null
     exits 0 docker update --restart on-failure:1 changed
     eventually is changed '{{.RestartCount}} {{.State.Status}} {{.State.ExitCode}}' '1 exited 3'

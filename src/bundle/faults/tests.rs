@@ -1,3 +1,5 @@
+//! What is found wrong in a text, and what is said of it.
+
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -135,6 +137,14 @@ fn a_text_with_control_characters_is_shown_escaped() {
     let mut spec = whole();
     spec["linux"]["namespaces"][0]["type"] = json!("\u{1b}[2J\n");
     assert!(why(&spec.to_string()).starts_with(r#"linux.namespaces[0].type: "\u001b[2J\n" is not a known namespace"#));
+}
+
+#[test]
+fn a_value_that_the_parser_repeats_is_no_line_of_its_own() {
+    let mut spec = whole();
+    spec["process"]["execCPUAffinity"] = json!({"initial": "0\n"});
+    let text = why(&spec.to_string());
+    assert!(text.starts_with(r#"process.execCPUAffinity.initial: "0\n": "#) && !text.contains('\n'), "{text:?}");
 }
 
 #[test]
