@@ -161,7 +161,7 @@ mod tests {
     use crate::host::cgroups::{Hierarchies, Hierarchy, Layout, Version};
 
     /// What speaks against a configuration with this in `linux`, on a machine with every controller of version 2.
-    fn faults_of(linux: Value) -> Option<String> {
+    fn faults_of(linux: &Value) -> Option<String> {
         let mut config = json!({
             "ociVersion": "1.3.0", "root": {"path": "r"}, "process": {"user": {"uid": 0, "gid": 0}, "cwd": "/", "args": ["x"]},
             "linux": {"namespaces": [{"type": "mount"}, {"type": "network"}]}
@@ -195,7 +195,7 @@ mod tests {
             (linux.intel_rdt.monitoring, json!({"intelRdt": {"enableMonitoring": true}})),
             (linux.net_devices.enabled, json!({"netDevices": {"eth0": {"name": "net0"}}})),
         ] {
-            let faults = faults_of(fields.clone());
+            let faults = faults_of(&fields);
             assert_eq!(faults.is_none(), said, "{fields}: {faults:?}");
         }
         if !crate::sys::memory::has_memory_policies() {
@@ -203,11 +203,11 @@ mod tests {
         }
         for mode in &linux.memory_policy.modes {
             let nodes = if matches!(mode.as_str(), "MPOL_DEFAULT" | "MPOL_LOCAL") { "" } else { "0" };
-            assert_eq!(faults_of(json!({"memoryPolicy": {"mode": mode, "nodes": nodes}})), None, "{mode}");
+            assert_eq!(faults_of(&json!({"memoryPolicy": {"mode": mode, "nodes": nodes}})), None, "{mode}");
         }
         for flag in &linux.memory_policy.flags {
             let policy = json!({"mode": "MPOL_BIND", "nodes": "0", "flags": [flag]});
-            assert_eq!(faults_of(json!({"memoryPolicy": policy})), None, "{flag}");
+            assert_eq!(faults_of(&json!({"memoryPolicy": policy})), None, "{flag}");
         }
     }
 
