@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use libseccomp::ScmpArch;
 use oci_spec::runtime::LinuxSeccomp;
 use procrt::error::Faults;
-use procrt::seccomp::{self, Machine};
+use procrt::seccomp::{self, Explanation, Machine, Question};
 use seccompiler::sock_filter;
 
 use crate::generator::{self, Dice};
@@ -112,6 +112,9 @@ fn compare(
         let shown = || format!("{call:x?}\n{verdict:x?}\n{}", serde_json::to_string(profile).unwrap());
         let (answer, _) = run(&program, &call);
         assert_eq!(answer, verdict.answer, "ours is {answer:#x}, not what the profile says: {}", shown());
+        if at % 4 == 0 {
+            explained(machine, profile, &call, &verdict);
+        }
         let Some(peer) = &peer else { continue };
         let (theirs, _) = run(peer, &call);
         count("calls compared");
@@ -123,6 +126,21 @@ fn compare(
             });
             count(name.unwrap_or_else(|| panic!("theirs is {theirs:#x}: {}", shown())));
         }
+    }
+}
+
+/// The words of `procrt seccomp explain` come to the same answer.
+fn explained(machine: &Machines, profile: &LinuxSeccomp, call: &Call, verdict: &Verdict) {
+    let number = call.number.to_string();
+    let question = Question { call: &number, arguments: &call.arguments, architecture: None };
+    let ways = seccomp::explain(&machine.ours, profile, question, &|at| at.to_string());
+    let made = |way: &&Explanation| {
+        let name = format!("SCMP_ARCH_{}", way.architecture.to_uppercase());
+        machine.abis.iter().any(|abi| abi.0 == name && abi.2 == call.arch)
+    };
+    match ways.iter().find(made) {
+        Some(way) => assert_eq!(way.answer, Some(verdict.answer), "{call:x?} {way:?} {verdict:x?}"),
+        None => assert!(verdict.why == Why::Foreign || call.number == u32::MAX, "{call:x?} {ways:?}"),
     }
 }
 

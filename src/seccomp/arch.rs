@@ -77,6 +77,26 @@ impl Machine {
     /// The machine this was built for.
     pub const OWN: Self = if cfg!(target_arch = "aarch64") { Self::AARCH64 } else { Self::X86_64 };
 
+    /// The machine by the name of its own architecture, as people write it.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::X86_64, Self::AARCH64].into_iter().find(|machine| machine.native.name() == name)
+    }
+
+    /// Its own architecture's name in a profile.
+    pub fn architecture(&self) -> String {
+        self.native.oci().to_string()
+    }
+
+    /// Go's name for it, which engines' profiles have.
+    pub fn go_name(&self) -> &'static str {
+        if self.native == Abi::Aarch64 { "arm64" } else { "amd64" }
+    }
+
+    /// The names of its architectures, as people write them.
+    pub fn architectures(&self) -> impl Iterator<Item = &'static str> + use<> {
+        self.abis().map(Abi::name)
+    }
+
     /// All ABIs, the native one first.
     pub(super) fn abis(&self) -> impl Iterator<Item = Abi> + use<> {
         std::iter::once(self.native).chain(self.others.iter().copied())

@@ -33,6 +33,10 @@ pub(super) struct Calls {
     last: Option<u32>,
     /// Rules to be tried in order, as indices into [`RuleSet::all`].
     pub(super) lists: Vec<Vec<usize>>,
+    /// Number above, rule below: sorted, a call's rules are together and in the profile's order.
+    keys: Vec<u64>,
+    /// Calls of ARM's that the profile names to give them what the default is: past the last one they would get another.
+    private: Vec<u32>,
 }
 
 /// The profile's rules, and those that are made for calls reached through another.
@@ -64,10 +68,44 @@ impl Calls {
         found: &mut [bool],
         faults: &mut Faults,
     ) -> Self {
+        let mut calls = Self::gather(abi, syscalls, names, rules, set, found);
+        calls.decided.reserve(calls.keys.len());
+        let keys = std::mem::take(&mut calls.keys);
+        let mut previous: (&[u64], _) = (&[], Decision::Answer(set.default));
+        for call in keys.chunk_by(|a, b| a >> 32 == b >> 32) {
+            let number = (call[0] >> 32) as u32;
+            let of_call = call.iter().map(|key| *key as u32 as usize);
+            let decision = if previous.0.iter().map(|key| *key as u32 as usize).eq(of_call.clone()) {
+                previous.1
+            } else if let Some(rule) = of_call.clone().find(|&rule| set.all[rule].conditions.is_empty()) {
+                Decision::Answer(set.all[rule].answer)
+            } else {
+                calls.list(set.in_order(of_call, syscalls, faults))
+            };
+            calls.decided.push((number, decision));
+            previous = (call, decision);
+        }
+        calls.private.sort_unstable();
+        calls.private.dedup();
+        for number in std::mem::take(&mut calls.private) {
+            if let Err(at) = calls.decided.binary_search_by_key(&number, |decided| decided.0) {
+                calls.decided.insert(at, (number, Decision::Answer(set.default)));
+            }
+        }
+        calls
+    }
+
+    /// Which rules are about which call; nothing is decided yet.
+    pub(super) fn gather(
+        abi: Abi,
+        syscalls: &[LinuxSyscall],
+        names: &[Name<'_>],
+        rules: &Rules,
+        set: &mut RuleSet,
+        found: &mut [bool],
+    ) -> Self {
         let mut last = None;
-        // Calls of ARM's that the profile names to give them what the default is: past the last one they would get another.
         let mut private: Vec<u32> = Vec::new();
-        // Number above, rule below: sorted, a call's rules are together and in the profile's order.
         let mut keys: Vec<u64> = Vec::with_capacity(found.len() + 16);
         let mut names = names.iter().zip(found);
         for (syscall, entry) in syscalls.iter().zip(&rules.entries) {
@@ -97,30 +135,22 @@ impl Calls {
                 call.sort_by_key(|key| set.all[*key as u32 as usize].entry);
             }
         }
+        Self { decided: Vec::new(), last, lists: Vec::new(), keys, private }
+    }
 
-        let mut calls = Self { decided: Vec::with_capacity(keys.len()), last, lists: Vec::new() };
-        let mut previous: (&[u64], _) = (&[], Decision::Answer(set.default));
-        for call in keys.chunk_by(|a, b| a >> 32 == b >> 32) {
-            let number = (call[0] >> 32) as u32;
-            let of_call = call.iter().map(|key| *key as u32 as usize);
-            let decision = if previous.0.iter().map(|key| *key as u32 as usize).eq(of_call.clone()) {
-                previous.1
-            } else if let Some(rule) = of_call.clone().find(|&rule| set.all[rule].conditions.is_empty()) {
-                Decision::Answer(set.all[rule].answer)
-            } else {
-                calls.list(set.in_order(of_call, syscalls, faults))
-            };
-            calls.decided.push((number, decision));
-            previous = (call, decision);
-        }
-        private.sort_unstable();
-        private.dedup();
-        for number in private {
-            if let Err(at) = calls.decided.binary_search_by_key(&number, |decided| decided.0) {
-                calls.decided.insert(at, (number, Decision::Answer(set.default)));
-            }
-        }
-        calls
+    /// The rules about the call `number`, in their order, as indices into [`RuleSet::all`]; of calls that were only gathered.
+    pub(super) fn rules_of(&self, number: u32) -> impl Iterator<Item = usize> + use<'_> {
+        self.keys.iter().filter(move |key| *key >> 32 == u64::from(number)).map(|key| *key as u32 as usize)
+    }
+
+    /// The greatest number of a call that the profile names.
+    pub(super) fn last(&self) -> Option<u32> {
+        self.last
+    }
+
+    /// Whether the profile names a private call of ARM's to give it the default.
+    pub(super) fn names_private(&self, number: u32) -> bool {
+        self.private.contains(&number)
     }
 
     fn list(&mut self, list: Vec<usize>) -> Decision {
