@@ -210,6 +210,33 @@ fn as_root_the_version_1_freezer_kills_where_version_2_is_not_there() {
 }
 
 #[test]
+fn as_root_the_version_1_freezer_stops_a_storm_of_forks() {
+    let mut plan = plan_of("storm", r#"{"pids": {"limit": 60}}"#);
+    plan.groups.retain(|group| group.cgroup.hierarchy.version == Version::V1);
+    if plan.groups.is_empty() {
+        eprintln!("not run: this machine has no hierarchy of version 1");
+        return;
+    }
+    let guard = Guard { cgroup: Cgroup::create(&plan).unwrap() };
+    let storm = "for i in 1 2 3 4 5 6; do (while :; do (:) & (:) & (: | :); done) 2>/dev/null & done; exec sleep 100";
+    let mut child = guard.shell(storm);
+    child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    for _ in 0..30 {
+        guard.cgroup.freeze().unwrap();
+        assert!(guard.cgroup.is_frozen().unwrap());
+        let before = guard.cgroup.pids().unwrap();
+        std::thread::sleep(Duration::from_millis(2));
+        assert_eq!(guard.cgroup.pids().unwrap(), before);
+        guard.cgroup.thaw().unwrap();
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    guard.cgroup.kill(libc::SIGKILL).unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
+    guard.cgroup.remove().unwrap();
+    assert!(guard.dirs().iter().all(|dir| !dir.exists()));
+}
+
+#[test]
 fn as_root_a_thread_enters_version_1_by_itself() {
     let guard = Guard::new("entrance", "{}").unwrap();
     let entrance = guard.cgroup.entrance().unwrap();

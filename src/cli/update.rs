@@ -109,16 +109,21 @@ impl Run for Args {
 
     fn run(self, global: &Global) -> Result<i32> {
         check_id(&self.id)?;
-        for (option, schema) in [("--l3-cache-schema", &self.l3_cache_schema), ("--mem-bw-schema", &self.mem_bw_schema)]
+        let mut schemata = Vec::new();
+        for (option, start, schema) in
+            [("--l3-cache-schema", "L3", &self.l3_cache_schema), ("--mem-bw-schema", "MB:", &self.mem_bw_schema)]
         {
-            if schema.as_ref().is_some_and(|schema| !schema.is_empty()) {
-                let what = format!("{option}: linux.intelRdt is not configured for the container {:?}", self.id);
-                return Err(Error::unsupported(what));
+            let lines = schema.iter().flat_map(|schema| schema.lines()).filter(|line| !line.trim().is_empty());
+            for line in lines {
+                if !line.starts_with(start) {
+                    return Err(Error::config(format!("{option}: {line:?} does not begin with {start:?}")));
+                }
+                schemata.push(line.to_owned());
             }
         }
         let mut resources = self.resources.as_deref().map(read_resources).transpose()?.unwrap_or_default();
         self.change(&mut resources);
-        container::update(&global.store()?, &self.id, &resources)?;
+        container::update(&global.store()?, &self.id, &resources, &schemata)?;
         Ok(0)
     }
 }

@@ -180,6 +180,34 @@ impl Groups {
         there.map(|group| open_tasks(group)).collect()
     }
 
+    /// Writes lines to the `schemata` of the container's class of service: all, or none. Answers what they were before.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`] if the class is the one that everything is in that is in no other; names the line that the
+    /// kernel refuses.
+    pub fn update(&self, lines: &[String]) -> Result<Vec<String>> {
+        let Some(class) = self.joined.first().filter(|class| !class.join("info").exists()) else {
+            return Err(Error::unsupported("linux.intelRdt.closID: the default class of service is everybody's"));
+        };
+        let path = class.join("schemata");
+        let text = fs::read_to_string(&path).context(|| format!("read {:?}", path.display().to_string()))?;
+        let before: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
+        for line in lines {
+            let what = || format!("linux.intelRdt: write {line:?} to {:?}", path.display().to_string());
+            let written = File::options().write(true).open(&path).and_then(|mut file| {
+                // One at a time, so that it can be said which one was refused.
+                file.write_all(format!("{line}\n").as_bytes())
+            });
+            if let Err(error) = written {
+                for line in &before {
+                    let _ = fs::write(&path, format!("{line}\n"));
+                }
+                return Err(error).context(what);
+            }
+        }
+        Ok(before)
+    }
+
     /// Removes what is removed with the container; what is gone already is not missed.
     ///
     /// # Errors
@@ -210,6 +238,18 @@ mod tests {
             fill(&dir.path().join(class), "    MB:0= 20;1= 70\n    L3:0=00ff;1=ffff\n");
         }
         dir
+    }
+
+    #[test]
+    fn an_update_is_for_the_containers_class_and_never_for_everybodys() {
+        let dir = tree();
+        let lines = ["MB:0=50".to_owned()];
+        let groups = |class: &str| Groups { joined: vec![dir.path().join(class)], removed: Vec::new() };
+        let before = groups("gold").update(&lines).unwrap();
+        assert_eq!(before, ["MB:0= 20;1= 70", "L3:0=00ff;1=ffff"]);
+        let schemata = fs::read_to_string(dir.path().join("gold/schemata")).unwrap();
+        assert!(schemata.starts_with("MB:0=50\n"), "{schemata}");
+        assert_eq!(groups("").update(&lines).unwrap_err().kind(), Kind::Unsupported);
     }
 
     /// What the kernel puts into a class that is made.
