@@ -130,6 +130,8 @@ fn modes_are_back_after_every_signal_that_ends_the_container() {
         foreground.terminal.expect("up\r\n");
         assert!(stty(&foreground.slave, &["-a"]).contains("-icanon"));
         let pid = fs::read_to_string(&file).unwrap();
+        // The shell before it has signals of its own.
+        wait_until("sleep", || fs::read(format!("/proc/{pid}/cmdline")).unwrap() == b"sleep\x001000\x00");
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
         kill(Pid::from_raw(parent.trim().parse().unwrap()), signal).unwrap();
