@@ -153,6 +153,16 @@ fn the_device_is_there_for_the_hooks_and_kernel_parameters_of_the_container() {
 }
 
 #[test]
+fn a_devices_kernel_parameters_can_be_spelled_either_way() {
+    let host = Host::new();
+    let parameters = json!({"net.ipv4.conf.net0/1.forwarding": "1", "net/ipv4/conf/net0.1/proxy_arp": "1"});
+    let bundle = Bundle::new("cd /proc/sys/net/ipv4/conf/net0.1; cat forwarding proxy_arp")
+        .set("/linux/netDevices/out0", json!({"name": "net0.1"}))
+        .set("/linux/sysctl", parameters);
+    assert_eq!(host.call(&bundle, "run").ok(), "1\n1");
+}
+
+#[test]
 fn a_pattern_gives_the_first_names_that_are_free() {
     let host = Host::new();
     host.ip("link set peer0 name eth0");
