@@ -326,8 +326,12 @@ fn run_detached_returns_while_the_container_runs() {
 fn a_container_that_is_killed_before_run_lets_it_go_leaves_nothing() {
     let bundle = Bundle::sleeping();
     let run = bundle.making("run", &["--detach"]);
+    // Time for some calls, on this machine.
+    let since = Instant::now();
+    bundle.call(&["list"]).ok();
+    let delay = (since.elapsed() * 20).max(Duration::from_millis(500)).as_micros();
     let mut slow = Command::new("strace");
-    slow.args(["-o", "/dev/null", "-e", "inject=sendmsg:delay_enter=500000"]);
+    slow.args(["-o", "/dev/null", "-e", &format!("inject=sendmsg:delay_enter={delay}")]);
     slow.arg(run.get_program()).args(run.get_args()).current_dir("/").stdin(Stdio::null());
     if Command::new("strace").args(["-o", "/dev/null", "true"]).status().map_or(true, |status| !status.success()) {
         return skipped("there is no strace, or it may not trace");

@@ -58,7 +58,7 @@ fn run_on_shared_mounts(bundle: &Bundle, on_host: &str) -> Outcome {
         id = bundle.id()
     );
     let mut command = Command::new("unshare");
-    command.args(["--mount", "--propagation", "shared", "sh", "-c", &script, "sh"]).arg(bundle.join("rootfs"));
+    command.args(["--mount", "--propagation", "private", "sh", "-c", &script, "sh"]).arg(bundle.join("rootfs"));
     Outcome::of(command.arg(support::PROCRT).arg("--root").arg(bundle.store()).stdin(Stdio::null()))
 }
 

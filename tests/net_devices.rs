@@ -211,7 +211,7 @@ fn a_device_goes_into_a_network_namespace_that_is_joined_and_stays_there() {
     // A name that is in use there is found before anything is made.
     let bundle = bundle.set("/linux/netDevices", json!({"peer0": {"name": "net0"}}));
     let error = host.call(&bundle, "create").refused();
-    assert_eq!(error, r#"linux.netDevices["peer0"].name: "net0" is in use in the container's network namespace"#);
+    assert_eq!(error, r#"linux.netDevices.peer0.name: "net0" is in use in the container's network namespace"#);
     assert_eq!(std::fs::read_dir(bundle.store()).unwrap().count(), 0);
     assert_eq!(host.names(), ["peer0"]);
 }
@@ -226,7 +226,7 @@ fn what_cannot_be_moved_is_refused_before_anything_is_made() {
         error
     };
     let error = refused(Bundle::sleeping().set("/linux/netDevices", json!({"out0": {}, "out1": {}})));
-    assert_eq!(error, r#"linux.netDevices["out1"]: no such device (os error 19)"#);
+    assert_eq!(error, "linux.netDevices.out1: no such device (os error 19)");
     let error = refused(Bundle::sleeping().set("/linux/netDevices/out0", json!({})).without_namespace("network"));
     assert_eq!(error, "linux.netDevices: devices need a network namespace in linux.namespaces");
     let own = host.path();
@@ -242,7 +242,7 @@ fn what_cannot_be_moved_is_refused_before_anything_is_made() {
         // Since Linux 6.15 bridges can be.
         bundle.delete(&["--force"]).ok();
     } else {
-        assert!(outcome.refused().starts_with(r#"linux.netDevices["lo2"]: "#));
+        assert!(outcome.refused().starts_with("linux.netDevices.lo2: "));
         assert_eq!(host.names(), ["out0", "peer0"]);
     }
 }
@@ -297,6 +297,6 @@ fn a_device_that_cannot_have_its_addresses_inside_is_given_back() {
     let bundle = Bundle::sleeping().namespace("network", Some(&other.path()));
     let bundle = bundle.set("/linux/netDevices/out0", json!({"name": "net0"}));
     let error = host.call(&bundle, "create").refused();
-    assert!(error.starts_with(r#"linux.netDevices["out0"]: keep its addresses: "#), "{error}");
+    assert!(error.starts_with("linux.netDevices.out0: keep its addresses: "), "{error}");
     assert_eq!((host.look_of("out0"), other.names()), (before, vec!["out0".to_owned(), "peer0".to_owned()]));
 }

@@ -436,6 +436,21 @@ fn the_bus_serves_where_systemds_own_socket_does_not() {
 }
 
 #[test]
+fn a_process_that_systemd_numbers_otherwise_is_not_given_to_it() {
+    if !systemd() {
+        return;
+    }
+    let bundle = Bundle::sleeping();
+    bundle.write();
+    let store = bundle.store();
+    let procrt = [PROCRT, "--root", store.to_str().unwrap(), "--systemd-cgroup"];
+    let create = ["create", "--bundle", bundle.path().to_str().unwrap(), bundle.id()];
+    let mut command = Command::new("unshare");
+    let error = Outcome::of(command.args(["--pid", "--fork", "--mount-proc"]).args(procrt).args(create)).refused();
+    assert!(error.contains("different PID namespaces"), "{error}");
+}
+
+#[test]
 fn many_in_a_row_leave_no_failed_unit() {
     if !systemd() {
         return;
@@ -513,4 +528,20 @@ fn a_users_container_is_a_scope_of_the_users_manager() {
     let create = ["create", "--bundle", bundle.path().to_str().unwrap(), bundle.id()];
     let error = Outcome::of(Command::new("setpriv").args(ids).args(create)).refused();
     assert!(error.contains("neither XDG_RUNTIME_DIR nor DBUS_SESSION_BUS_ADDRESS"), "{error}");
+}
+
+#[test]
+fn a_container_sees_its_scope_at_sys_fs_cgroup() {
+    if !systemd() {
+        return;
+    }
+    let script = "cat /sys/fs/cgroup/cgroup.procs; cat /sys/fs/cgroup/pids.max";
+    let options = ["nosuid", "noexec", "nodev", "relatime", "ro"];
+    for mapped in [false, true] {
+        let bundle = Bundle::new(script).mount("/sys/fs/cgroup", "cgroup", "cgroup", &options);
+        let bundle = bundle.set("/linux/resources/pids/limit", json!(9));
+        let scope = Scope(if mapped { bundle.mapped(100_000) } else { bundle });
+        let output = scope.run().ok();
+        assert!(output.ends_with("\n9") && output.starts_with('1'), "{mapped}: {output}");
+    }
 }
