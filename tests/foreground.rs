@@ -167,9 +167,10 @@ fn an_exec_in_the_foreground_is_like_a_run() {
         foreground.terminal.type_in("stty size; echo si''zed\n");
         foreground.terminal.expect("\r\nsized\r\n").contains("50 100\r\n")
     });
-    // However late it comes, the key finds the shell between two of them, or in one.
-    foreground.terminal.type_in("trap 'key=inter''rupted' INT; until [ $key ]; do sleep 0.05; done; echo $key\n");
-    foreground.terminal.expect("echo $key\r\n");
+    // However late it comes, the key finds the shell between two of them, or in one; and never before the trap.
+    let trap = "trap 'key=inter''rupted' INT; echo re''ady; until [ $key ]; do sleep 0.05; done; echo $key\n";
+    foreground.terminal.type_in(trap);
+    foreground.terminal.expect("\r\nready\r\n");
     foreground.terminal.type_in("\u{3}");
     foreground.terminal.expect("interrupted\r\n");
     foreground.terminal.type_in("exit 9\n");
