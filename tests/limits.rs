@@ -234,6 +234,19 @@ fn a_group_is_its_users_where_the_container_may_write_to_it() {
 }
 
 #[test]
+fn devices_are_refused_in_groups_inside_too() {
+    let place = if unified() { "/sys/fs/cgroup" } else { "/sys/fs/cgroup/devices" };
+    let script = format!(
+        "mknod /dev/kmsg2 c 1 11; mkdir -p {place}/a/b && echo $$ > {place}/a/b/cgroup.procs; \
+         if [ -f {place}/devices.allow ]; then echo a > {place}/a/b/devices.allow; fi 2>/dev/null; \
+         (: < /dev/kmsg2) 2>/dev/null && echo opened; (: < /dev/zero) && echo zero"
+    );
+    let bundle = Bundle::new(&script).capabilities(&["CAP_MKNOD", "CAP_SYSLOG", "CAP_SYS_ADMIN"]);
+    let bundle = bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", &["rw", "nosuid", "noexec", "nodev"]);
+    assert_eq!(bundle.run().ok(), "zero");
+}
+
+#[test]
 fn a_group_that_takes_no_processes_is_refused_with_the_reason() {
     if !unified() {
         return skipped("only version 2 has such groups");

@@ -268,6 +268,15 @@ impl Cgroup {
         sent
     }
 
+    /// Lets processes that were killed die. On version 1 the freezer holds them too.
+    ///
+    /// # Errors
+    /// As [`Cgroup::freeze`].
+    pub fn let_die(&self) -> Result<()> {
+        let frozen = self.of(Version::V2).next().is_none() && self.is_frozen()?;
+        if frozen { self.thaw() } else { Ok(()) }
+    }
+
     /// Stops every process where it is, and waits until all are.
     ///
     /// # Errors
