@@ -269,8 +269,9 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, inputs: Inputs, start: Start) 
                 // Hooks come after the lifecycle's step 2, which is what "creating" stands for (runtime.md, "State").
                 let state = hooks::state_json(&state, pid, ContainerState::Created)?;
                 let cwd = Some(plan.init.bundle.as_path());
-                hooks::run("prestart", &plan.init.hooks.prestart, &state, cwd)?;
-                hooks::run("createRuntime", &plan.init.hooks.create_runtime, &state, cwd)?;
+                let alive = unfinished.process.as_ref().map(|(_, pidfd)| pidfd.as_fd());
+                hooks::run("prestart", &plan.init.hooks.prestart, &state, cwd, alive)?;
+                hooks::run("createRuntime", &plan.init.hooks.create_runtime, &state, cwd, alive)?;
                 let _ = channel.send(&Message::Go);
             }
             Some(Message::Ready) => break,

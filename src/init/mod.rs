@@ -269,7 +269,7 @@ fn run_hooks(
         return Ok(());
     }
     let cwd = on_host.then_some(plan.bundle.as_path());
-    hooks::run(kind, list, &hooks::state_json(state, pid, status)?, cwd)
+    hooks::run(kind, list, &hooks::state_json(state, pid, status)?, cwd, None)
 }
 
 /// This process's pid as the host's procfs has it.
