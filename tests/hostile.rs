@@ -49,7 +49,9 @@ impl Outside {
                 let mut entries: Vec<PathBuf> =
                     fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
                 entries.sort();
-                entries.iter().for_each(|entry| walk(entry, all));
+                for entry in &entries {
+                    walk(entry, all);
+                }
             }
         }
         let mut all = Vec::new();
