@@ -130,6 +130,8 @@ fn modes_are_back_after_every_signal_that_ends_the_container() {
         foreground.terminal.expect("up\r\n");
         assert!(stty(&foreground.slave, &["-a"]).contains("-icanon"));
         let pid = fs::read_to_string(&file).unwrap();
+        // The shell before it has signals of its own.
+        wait_until("sleep", || fs::read(format!("/proc/{pid}/cmdline")).unwrap() == b"sleep\x001000\x00");
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
         kill(Pid::from_raw(parent.trim().parse().unwrap()), signal).unwrap();
@@ -165,9 +167,9 @@ fn an_exec_in_the_foreground_is_like_a_run() {
         foreground.terminal.type_in("stty size; echo si''zed\n");
         foreground.terminal.expect("\r\nsized\r\n").contains("50 100\r\n")
     });
-    foreground.terminal.type_in("trap 'echo inter''rupted' INT; sleep 1000\n");
-    foreground.terminal.expect("sleep 1000\r\n");
-    std::thread::sleep(Duration::from_millis(200));
+    // However late it comes, the key finds the shell between two of them, or in one.
+    foreground.terminal.type_in("trap 'key=inter''rupted' INT; until [ $key ]; do sleep 0.05; done; echo $key\n");
+    foreground.terminal.expect("echo $key\r\n");
     foreground.terminal.type_in("\u{3}");
     foreground.terminal.expect("interrupted\r\n");
     foreground.terminal.type_in("exit 9\n");

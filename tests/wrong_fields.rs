@@ -129,3 +129,28 @@ fn the_program_refuses_every_field_with_status_1_and_makes_nothing() {
     }
     assert_eq!(bundle.leftovers(), Vec::<String>::new());
 }
+
+/// No text that the kernel takes has one: it would end there.
+#[test]
+fn a_text_with_a_nul_in_it_is_named_by_its_path() {
+    let bundle = Bundle::sleeping();
+    let mut silent = Vec::new();
+    for field in fields::all().iter().filter(|field| field.typ() == "string") {
+        // What is handed on as it is, and what is for other platforms.
+        if ["annotations{}", "process.commandLine", "process.user.username"].contains(&field.path.as_str()) {
+            continue;
+        }
+        let sample = field.sample();
+        for text in [format!("{}\0", sample.as_str().unwrap()), "/a\0b".to_owned(), "\0".to_owned()] {
+            let mut config = bundle.config.clone();
+            field.set(&mut config, json!(text));
+            let said = fault(bundle.path(), &config);
+            // A free key may stand in brackets.
+            let places = [field.rendered(), field.path.replace("[]", "[0]").replace("{}", "[\"x\"]")];
+            if !said.as_ref().is_some_and(|said| places.iter().any(|place| said.contains(place))) {
+                silent.push(format!("{} {text:?}: {said:?}", field.path));
+            }
+        }
+    }
+    assert!(silent.is_empty(), "{}:\n{}", silent.len(), silent.join("\n"));
+}

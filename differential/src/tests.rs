@@ -18,7 +18,7 @@ fn from_environment(name: &str, usual: usize) -> usize {
 }
 
 /// What libseccomp answers otherwise, and why that is right or harmless. Nothing if it is not explained.
-fn named(verdict: &Verdict, theirs: u32, default: u32) -> Option<&'static str> {
+fn named(call: &Call, verdict: &Verdict, theirs: u32, default: u32) -> Option<&'static str> {
     match verdict.why {
         // It kills the thread and leaves the others with whatever it held.
         Why::Foreign if theirs == libc::SECCOMP_RET_KILL_THREAD => {
@@ -30,6 +30,10 @@ fn named(verdict: &Verdict, theirs: u32, default: u32) -> Option<&'static str> {
         Why::First if verdict.all.contains(&theirs) => Some("the first rule decides"),
         // It compares the multiplexer's own second argument, which is an address, with a constant for the call's.
         Why::Through => Some("conditions do not hold through a multiplexer"),
+        // The kernel takes a version out of the upper half of ipc's first argument, and the call from the lower.
+        _ if (call.arch, call.number) == (0x4000_0003, 117) && call.arguments[0] & 0xffff_0000 != 0 => {
+            Some("ipc has a version beside the call")
+        }
         _ => None,
     }
 }
@@ -120,7 +124,7 @@ fn compare(
         count("calls compared");
         if theirs != answer {
             let default = self::default(profile);
-            let name = named(&verdict, theirs, default).or_else(|| {
+            let name = named(&call, &verdict, theirs, default).or_else(|| {
                 let alone = one_by_one(machine, profile, &call, default);
                 (alone == answer).then_some("libseccomp agrees about each rule alone, and not about all together")
             });
@@ -209,7 +213,9 @@ fn an_engines(text: &str) {
                 assert_eq!(answer, verdict.answer, "{call:x?} {verdict:x?}");
                 let name = match answer == peer {
                     true => "agreed",
-                    false => named(&verdict, peer, default(&profile)).unwrap_or_else(|| panic!("{call:x?} {peer:#x}")),
+                    false => {
+                        named(&call, &verdict, peer, default(&profile)).unwrap_or_else(|| panic!("{call:x?} {peer:#x}"))
+                    }
                 };
                 *counts.entry(name).or_default() += 1;
             }

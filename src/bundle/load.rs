@@ -11,7 +11,7 @@ use nix::sys::stat::Mode;
 use oci_spec::runtime::{LinuxResources, Process, Spec};
 use serde_json::error::Category;
 
-use super::{CONFIG, faults, objects, validate};
+use super::{CONFIG, faults, nul, objects, validate};
 use crate::error::{Context, Error, Faults, Result};
 
 /// The largest `config.json`, in bytes: far above any that is written, and far below what reading would be felt.
@@ -49,6 +49,7 @@ pub fn read(dir: &Path, faults: &mut Faults) -> Result<Bundle> {
     let text = read_file(&dir_fd, Path::new(CONFIG)).context(|| format!("read {:?}", dir.join(CONFIG)))?;
     let spec = parse(&text)?;
     validate(&spec, faults);
+    nul::check(&text, faults);
     let rootfs = spec.root().as_ref().map(|root| root.path().as_path()).filter(|path| !path.as_os_str().is_empty());
     let rootfs = rootfs.and_then(|path| match resolve_root(&dir, path) {
         Ok(path) => Some(path),

@@ -10,6 +10,7 @@
 mod faults;
 mod id;
 mod load;
+mod nul;
 mod objects;
 mod path;
 mod profile;

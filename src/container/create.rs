@@ -104,6 +104,7 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
     check_console(&plan, options, &start)?;
     let sockets = options.activation.as_ref().map_or(0, |activation| activation.sockets);
     check_preserved(sockets, options.preserve_fds)?;
+    plan.init.hooks.check()?;
     let joined = namespaces::Handles::open(&plan.init.namespaces)?;
     let resctrl = plan.resctrl.as_ref().map(Resctrl::find).transpose()?;
     let devices = NetDevices::find(&plan.init.namespaces, joined.get(Namespace::Network))?;

@@ -73,9 +73,7 @@ pub(super) fn end_processes(entry: &Entry, record: Option<&Record>) -> Result<()
             Ok(()) | Err(Errno::ESRCH) => {}
             Err(errno) => return Err(errno).context(|| format!("kill {:?}", record.id)),
         }
-        if cgroup.is_frozen()? {
-            cgroup.thaw()?;
-        }
+        cgroup.let_die()?;
         let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
         while let Err(Errno::EINTR) = poll(&mut fds, PollTimeout::NONE) {}
     } else if record.process.is_none() {

@@ -79,6 +79,11 @@ pub fn plan(spec: &Spec, around: &Surroundings, faults: &mut Faults) -> RootfsPl
     let slave = (nix::mount::MsFlags::MS_SLAVE.bits(), true);
     let (propagation, final_propagation) = match linux.and_then(|linux| linux.rootfs_propagation().as_deref()) {
         None | Some("") => (slave, None),
+        Some(name) if !around.mount_namespace => {
+            let what = format_args!("{name:?} needs a namespace of type \"mount\" in linux.namespaces");
+            faults.add("linux.rootfsPropagation", what);
+            (slave, None)
+        }
         Some(name) => match options::propagation(name) {
             // The making needs mounts that can be bound, so "unbindable" is for the finished root alone.
             Some(chosen) if chosen.0 == nix::mount::MsFlags::MS_UNBINDABLE.bits() => (slave, Some(chosen)),
@@ -294,6 +299,9 @@ fn plan_devices(spec: &Spec, bound: bool, faults: &mut Faults) -> Vec<Device> {
             }
             value.clamp(0, most) as u64
         };
+        if kind != libc::S_IFIFO && device.major() == 0 && device.minor() == 0 {
+            faults.add(at("major"), "is missing, and so is minor");
+        }
         let device = Device {
             path: Path::new("/").join(without_dots(path)),
             kind,

@@ -58,7 +58,8 @@ impl Calls {
     /// first of several. Otherwise the first rule in the profile whose conditions hold decides. libseccomp does the same
     /// except where conditions of rules with different answers overlap: there its order follows from the shape of its
     /// tree, not from the profile, and ours is the profile's. Two rules with the same conditions and different answers are
-    /// a fault; libseccomp refuses the second of them.
+    /// a fault; libseccomp refuses the second of them. Without conditions they are not: the first counts, in libseccomp too,
+    /// and Podman's own default profile has such rules.
     pub(super) fn new(
         abi: Abi,
         syscalls: &[LinuxSyscall],

@@ -107,6 +107,7 @@ pub fn find() -> Result<(Manager, Connection)> {
     for socket in sockets {
         match Connection::open(&socket) {
             Ok(mut connection) => {
+                connection.check_pids(user)?;
                 let root =
                     connection.root().context(|| "--systemd-cgroup: find the service manager's control group")?;
                 return Ok((Manager { socket, user, root }, connection));
@@ -216,6 +217,18 @@ impl Connection {
                 Err(Errno::EINTR) => {}
                 sent => bytes = &bytes[sent?..],
             }
+        }
+        Ok(())
+    }
+
+    /// Checks that a process has the same number here and there: the manager is told of the first process by it.
+    fn check_pids(&self, user: bool) -> Result<()> {
+        let pid = getsockopt(&self.socket, PeerCredentials).context(|| "ask who is systemd")?.pid();
+        // Whoever is in no namespace of this process's has no number.
+        let elsewhere = pid == 0 || pid != 1 && self.direct && !user;
+        if elsewhere {
+            let why = "systemd and procrt are in different PID namespaces, and could not speak of the same process";
+            return Err(Error::unsupported(format!("--systemd-cgroup: {why}")));
         }
         Ok(())
     }
