@@ -39,12 +39,14 @@ fn named(call: &Call, verdict: &Verdict, theirs: u32, default: u32) -> Option<&'
 }
 
 /// What libseccomp answers when it is given one rule at a time, by the profile's order: the answer of a rule without
-/// conditions, else of the first that holds, else the default. It is of use for calls that are not reached through others.
+/// conditions, else of the first that holds, else the default.
 fn one_by_one(machine: &Machines, profile: &LinuxSeccomp, call: &Call, default: u32) -> u32 {
     let mut first = None;
     for entry in profile.syscalls().iter().flatten() {
         let names = |name: &&String| {
-            machine.abis.iter().any(|abi| abi.2 == call.arch && peer::number(name, abi.1) == Some(call.number))
+            let stands_for = call.arch == 0x4000_0003 && entry.args().is_none() && model::stands_for(call, name);
+            let is = |abi: &Abi| abi.2 == call.arch && peer::number(name, abi.1) == Some(call.number);
+            stands_for || machine.abis.iter().any(is)
         };
         let Some(name) = entry.names().iter().find(names) else { continue };
         let args = entry.args().clone().unwrap_or_default();
