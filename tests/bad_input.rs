@@ -75,7 +75,7 @@ fn wrong_types_are_named_by_path_and_value() {
         ("/process/user/uid", json!(-1), "process.user.uid: -1"),
         ("/process/user/uid", json!(4_294_967_296_u64), "process.user.uid: 4294967296"),
         ("/process/terminal", json!("yes"), "process.terminal: \"yes\""),
-        ("/process/capabilities/bounding", json!(["CAP_NOPE"]), "process.capabilities.bounding[0]: \"CAP_NOPE\""),
+        ("/process/capabilities/bounding", json!(["CAP_NOPE", 1]), "process.capabilities.bounding[1]: 1"),
         (
             "/process/rlimits",
             json!([{"type": "RLIMIT_NOPE", "soft": 1, "hard": 1}]),

@@ -138,6 +138,17 @@ fn features_is_the_specifications_document() {
     assert!(output.status.success());
     let features: oci_spec::runtime::Features = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((features.oci_version_min().as_str(), features.oci_version_max().as_str()), ("1.0.0", "1.3.0"));
+    let unsafe_ones = features.potentially_unsafe_config_annotations().clone().unwrap();
+    assert_eq!(unsafe_ones, ["org.systemd.property."]);
+    // oci-spec has no place for all of it.
+    let all: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let linux = &all["linux"];
+    let enabled = serde_json::json!({"enabled": true});
+    assert_eq!(linux["netDevices"], enabled);
+    assert_eq!(linux["intelRdt"], serde_json::json!({"enabled": true, "schemata": true, "monitoring": true}));
+    assert_eq!(linux["mountExtensions"]["idmap"], enabled);
+    assert_eq!(linux["memoryPolicy"]["modes"].as_array().unwrap().len(), 7);
+    assert_eq!(linux["memoryPolicy"]["flags"].as_array().unwrap().len(), 3);
 }
 
 #[test]

@@ -447,3 +447,70 @@ fn many_in_a_row_leave_no_failed_unit() {
     let failed = systemctl(&["list-units", "--all", "--plain", "--no-legend", "procrt-*"]).ok();
     assert!(!failed.contains(scope.id()), "{failed}");
 }
+
+/// The user manager of `nobody`, as long as the value lives.
+struct UserManager;
+
+impl UserManager {
+    const UID: &str = "65534";
+
+    fn start() -> Option<Self> {
+        let outcome = systemctl(&["start", "user@65534.service"]);
+        if outcome.code() != 0 || !Path::new("/run/user/65534/systemd/private").exists() {
+            skipped("no user manager can be started");
+            return None;
+        }
+        Some(Self)
+    }
+
+    /// A program as that user, and as root of a user namespace of its own if so asked.
+    fn command(root: bool, args: &[&str]) -> Outcome {
+        let ids = ["--reuid", Self::UID, "--regid", Self::UID, "--clear-groups"];
+        let mut command = Command::new("setpriv");
+        command.args(ids).args(["env", "XDG_RUNTIME_DIR=/run/user/65534"]);
+        if root {
+            command.args(["unshare", "-Urmn"]);
+        }
+        Outcome::of(command.args(args).stdin(Stdio::null()).current_dir("/"))
+    }
+}
+
+impl Drop for UserManager {
+    fn drop(&mut self) {
+        systemctl(&["stop", "user@65534.service"]);
+    }
+}
+
+#[test]
+fn a_users_container_is_a_scope_of_the_users_manager() {
+    if !systemd() {
+        return;
+    }
+    let Some(_manager) = UserManager::start() else { return };
+    let one = json!([{"containerID": 0, "hostID": 0, "size": 1}]);
+    let bundle = Bundle::sleeping().namespace("user", None).without_namespace("network");
+    let bundle = bundle.set("/linux/uidMappings", one.clone()).set("/linux/gidMappings", one);
+    let bundle = bundle.without_mount("/dev/pts").without_mount("/sys").without_mount("/dev/mqueue");
+    // Only the host's root has device programs.
+    let rules = json!([{"allow": true, "access": "rwm"}]);
+    let bundle = bundle.set("/linux/resources", json!({"pids": {"limit": 17}, "devices": rules}));
+    bundle.write();
+    let store = "/run/user/65534/procrt-test";
+    let procrt = |args: &[&str]| UserManager::command(true, &[&[PROCRT, "--root", store], args].concat());
+    procrt(&["--systemd-cgroup", "create", "--bundle", bundle.path().to_str().unwrap(), bundle.id()]).ok();
+    let unit = format!("procrt-{}.scope", bundle.id());
+    let shown = |name: &str| {
+        let show = ["systemctl", "--user", "show", "--value", "--property", name, &unit];
+        UserManager::command(false, &show).ok()
+    };
+    let group = format!("/user.slice/user-65534.slice/user@65534.service/user.slice/{unit}");
+    assert_eq!((shown("ControlGroup"), shown("TasksMax")), (group.clone(), "17".to_owned()));
+    assert_eq!(fs::read_to_string(format!("/sys/fs/cgroup{group}/pids.max")).unwrap(), "17\n");
+    procrt(&["delete", "--force", bundle.id()]).ok();
+    assert_eq!(shown("LoadState"), "not-found");
+    // Nobody says where the manager is.
+    let ids = ["--reuid", UserManager::UID, "--clear-groups", "env", "-i", PROCRT, "--root", store, "--systemd-cgroup"];
+    let create = ["create", "--bundle", bundle.path().to_str().unwrap(), bundle.id()];
+    let error = Outcome::of(Command::new("setpriv").args(ids).args(create)).refused();
+    assert!(error.contains("neither XDG_RUNTIME_DIR nor DBUS_SESSION_BUS_ADDRESS"), "{error}");
+}

@@ -6,7 +6,7 @@
 
 use oci_spec::runtime::Spec;
 use serde_json::error::Category;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::path::{Path, Step, at, at_mut, insert, path_at, render};
 use super::{CONFIG, objects, validate};
@@ -31,7 +31,7 @@ fn stand_ins() -> [Value; 4] {
 /// # Errors
 /// `Kind::Config` that names the line and column if `text` is no JSON, else every value that is of a wrong type,
 /// unknown or missing, with what [`validate`] finds in the rest. It is no error if only sections of other platforms
-/// were wrong: then the configuration is without them.
+/// were wrong, or names of capabilities: then the configuration is without them, and of the latter there is a warning.
 pub fn explain(text: &[u8], first: &serde_json::Error) -> Result<Spec> {
     let mut value: Value = serde_json::from_slice(text).map_err(|error| located(&error))?;
     // In bare JSON a later property replaces an earlier one of its name.
@@ -45,10 +45,16 @@ pub fn explain(text: &[u8], first: &serde_json::Error) -> Result<Spec> {
         object.retain(|key, _| !FOREIGN.contains(&key.as_str()));
     }
     let mut search = Search::default();
+    let unknown = search.take_unknown_capabilities(&mut value);
     let rounds = (MOST_BYTES / text.len().max(1)).clamp(1, MOST);
     let spec = (0..rounds).find_map(|_| search.round(&mut value));
     match spec {
-        Some(spec) if search.found.is_empty() => Ok(spec),
+        Some(spec) if search.found.is_empty() => {
+            for name in unknown {
+                log::warn!("process.capabilities: {name} cannot be given: it is not a known capability");
+            }
+            Ok(spec)
+        }
         spec => Err(search.into_error(spec.as_ref())),
     }
 }
@@ -87,12 +93,7 @@ fn place(text: &[u8], error: &serde_json::Error, message: &str) -> Path {
         let behind = text.get(..read).unwrap_or(text).iter().rposition(|byte| !b",]}".contains(byte));
         behind.unwrap_or_default()
     };
-    let mut path = path_at(text, byte);
-    // Where the parser expects a word it also takes an object, of which the only key is the word, with nothing (a unit).
-    if (next == Some(&b':') && message.starts_with("unknown variant")) || message.ends_with(", expected unit") {
-        path.pop();
-    }
-    path
+    path_at(text, byte)
 }
 
 #[derive(Default)]
@@ -106,6 +107,28 @@ struct Search {
 }
 
 impl Search {
+    /// Takes out words that are no capabilities, and gives them, each once: the specification wants a warning of them.
+    fn take_unknown_capabilities(&mut self, value: &mut Value) -> Vec<String> {
+        let sets: Path = ["process", "capabilities"].map(|key| Step::Key(key.to_owned())).into();
+        let names: Vec<String> =
+            at(value, &sets).and_then(Value::as_object).into_iter().flat_map(Map::keys).cloned().collect();
+        let mut unknown = Vec::new();
+        for name in names {
+            let set = [sets.as_slice(), &[Step::Key(name)]].concat();
+            let words = at(value, &set).and_then(Value::as_array).cloned().unwrap_or_default();
+            // From the last on, so that what is before stays where it is.
+            for (index, word) in words.iter().enumerate().rev() {
+                if word.as_str().is_some_and(|word| !objects::is_capability(word)) {
+                    self.remove(value, &[set.as_slice(), &[Step::Index(index)]].concat());
+                    if !unknown.contains(&show(word)) {
+                        unknown.push(show(word));
+                    }
+                }
+            }
+        }
+        unknown
+    }
+
     /// Parses once; takes a fault out of `value` if there is one.
     fn round(&mut self, value: &mut Value) -> Option<Spec> {
         let text = serde_json::to_vec(value).unwrap_or_default();
@@ -220,18 +243,9 @@ fn element_of(element: &[Step], list: &[Step]) -> Option<usize> {
 /// The parser's `message` about `value` in this project's words.
 fn describe(message: &str, value: Option<&Value>, path: &[Step]) -> String {
     let shown = value.map_or_else(|| "this".to_owned(), show);
-    if matches!(path, [Step::Key(a), Step::Key(b), _, Step::Index(_)] if a == "process" && b == "capabilities")
-        && value.is_some_and(Value::is_string)
-    {
-        return format!("{shown} is not a known capability");
-    }
     if message.starts_with("unknown variant") {
-        let known: Vec<&str> = message.split('`').skip(3).step_by(2).collect();
+        let known: Vec<&str> = message.split('`').skip(3).step_by(2).map(objects::as_specified).collect();
         return format!("{shown} is not a known {} (known: {})", noun(path), known.join(", "));
-    }
-    // That is all that the parser says where it expects one of a few words.
-    if message == "expected value" {
-        return format!("{shown} is not a string");
     }
     if (message.starts_with("invalid type: ") || message.starts_with("invalid value: "))
         && let Some((_, expected)) = message.rsplit_once(", expected ")
@@ -277,7 +291,7 @@ fn expectation(expected: &str) -> &str {
         "i64" => "an integer from -9223372036854775808 to 9223372036854775807",
         "a boolean" => "true or false",
         "a sequence" => "a list",
-        "path string" | "unit" => "a string",
+        "path string" => "a string",
         "a map" => "an object",
         other if other.starts_with("struct ") => "an object",
         other => other,

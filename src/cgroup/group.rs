@@ -10,7 +10,10 @@ use nix::errno::Errno;
 use super::{CgroupPlan, Undo, UpdatePlan, control, update, v1, v2};
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::cgroups::{ContainerCgroup, ContainerCgroups, Version};
-use crate::sys::process::{pidfd_open, pidfd_send_signal};
+use crate::sys::process::{is_real_time, pidfd_open, pidfd_send_signal};
+
+/// Why a process that is scheduled in real time cannot be in a group, where the kernel shares real time out to groups.
+const NO_REAL_TIME: &str = " (procrt is scheduled in real time, and the group has no budget of it: cpu.rt_runtime_us, linux.resources.cpu.realtimeRuntime)";
 
 /// How long killed processes are given to be gone, and running ones to be frozen.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -44,9 +47,12 @@ impl Entrance {
     /// The kernel refuses, such as `ENOSPC` for a cpuset without CPUs.
     pub fn enter(&self) -> Result<()> {
         self.tasks.iter().try_for_each(|fd| {
-            nix::unistd::write(fd, b"0").map(drop).context(|| {
+            nix::unistd::write(fd, b"0").map(drop).map_err(|errno| {
                 let path = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap_or_default();
-                format!("write \"0\" to {path:?}")
+                // The one reason for which the kernel calls this invalid.
+                let real_time = errno == Errno::EINVAL && is_real_time();
+                let why = if real_time { NO_REAL_TIME } else { "" };
+                Error::from(errno).context(format!("write \"0\" to {path:?}{why}"))
             })
         })
     }

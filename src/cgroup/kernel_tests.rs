@@ -151,7 +151,7 @@ fn as_root_a_device_that_no_rule_allows_cannot_be_opened_or_made() {
 
 #[test]
 fn as_root_every_hierarchy_is_joined_and_killed_and_removed() {
-    let guard = Guard::new("whole", r#"{"memory": {}, "pids": {"limit": 0}, "cpu": {"shares": 0}}"#).unwrap();
+    let guard = Guard::new("whole", r#"{"memory": {}, "pids": {"limit": -1}, "cpu": {"shares": 0}}"#).unwrap();
     assert!(guard.cgroup.is_empty().unwrap());
     let mut child = guard.shell("sleep 100 & sleep 100");
     child.stdin.take().unwrap().write_all(b"go\n").unwrap();

@@ -74,6 +74,9 @@ pub struct GroupPlan {
     pub usage_check: Option<UsageCheck>,
     /// Version 2: the device policy as a program.
     pub device_program: Option<Vec<Instruction>>,
+    /// Version 2: the uid, on the host, that the group is given to, so that the container can make groups inside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<u32>,
 }
 
 /// One value for one file of a cgroup.
@@ -105,7 +108,14 @@ pub struct UsageCheck {
 impl GroupPlan {
     /// Nothing but the group itself.
     fn new(cgroup: ContainerCgroup) -> Self {
-        Self { cgroup, controllers: Vec::new(), writes: Vec::new(), usage_check: None, device_program: None }
+        Self {
+            cgroup,
+            controllers: Vec::new(),
+            writes: Vec::new(),
+            usage_check: None,
+            device_program: None,
+            owner: None,
+        }
     }
 }
 
@@ -149,6 +159,9 @@ impl CgroupPlan {
             }
             if let Some(program) = &group.device_program {
                 lines.push(format!("attach a device program of {} instructions: {}", program.len(), self.devices));
+            }
+            if let Some(owner) = group.owner {
+                lines.push(format!("give it to user {owner}"));
             }
         }
         lines

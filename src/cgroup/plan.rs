@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Mount, Spec};
 
 use super::devices::DevicePolicy;
 use super::resources::Resources;
@@ -72,6 +72,9 @@ fn plan_at(location: &Path, spec: &Spec, hierarchies: &Hierarchies, faults: &mut
         return plan;
     }
     add_devices(&mut plan, faults);
+    if hierarchies.layout == Layout::Unified {
+        plan.groups[0].owner = owner(spec);
+    }
     if let Some(resources) = resources {
         Resources { groups: &mut plan.groups, faults, live: false }.all(resources);
     }
@@ -101,6 +104,35 @@ fn location(spec: &Spec, id: &str, faults: &mut Faults) -> PathBuf {
         refuse("is the root control group, which is no container's");
     }
     location
+}
+
+/// The uid on the host of the container's user, if that is to own the container's cgroup: with a user and a cgroup
+/// namespace of its own, and the cgroup mounted to be written to (config-linux.md, "Cgroup ownership").
+fn owner(spec: &Spec) -> Option<u32> {
+    let linux = spec.linux().as_ref()?;
+    let makes = |kind| {
+        let new = |namespace: &LinuxNamespace| {
+            namespace.typ() == kind && namespace.path().as_ref().is_none_or(|path| path.as_os_str().is_empty())
+        };
+        linux.namespaces().iter().flatten().any(new)
+    };
+    let writable = |mount: &Mount| {
+        matches!(mount.typ().as_deref(), Some("cgroup" | "cgroup2"))
+            && !mount.options().iter().flatten().any(|option| option == "ro")
+    };
+    if !makes(LinuxNamespaceType::User)
+        || !makes(LinuxNamespaceType::Cgroup)
+        || !spec.mounts().iter().flatten().any(writable)
+    {
+        return None;
+    }
+    let uid = spec.process().as_ref().map_or(0, |process| process.user().uid());
+    let mappings = linux.uid_mappings().iter().flatten();
+    let mut hosts = mappings.filter_map(|map| {
+        let offset = uid.checked_sub(map.container_id()).filter(|offset| *offset < map.size())?;
+        map.host_id().checked_add(offset)
+    });
+    hosts.next()
 }
 
 /// What a relative path is below, in one hierarchy.

@@ -48,6 +48,12 @@ pub fn plan_update(
     named: &LinuxResources,
     faults: &mut Faults,
 ) -> Result<UpdatePlan> {
+    // What create takes for a limit is nothing here, as every other 0 is.
+    let mut named = named.clone();
+    if named.pids().as_ref().is_some_and(|pids| pids.limit() == 0) {
+        named.set_pids(None);
+    }
+    let named = &named;
     let resources = merged(current, named)?;
     let mut groups = groups_of(cgroups, &resources, faults);
     // What is wrong with these by themselves is not what is asked for.

@@ -29,7 +29,7 @@ pub use pause::{pause, processes, resume};
 pub use readiness::{Manager, NOTIFY_SOCKET};
 pub use start::{run, start};
 pub use store::Store;
-pub use update::update;
+pub use update::{Shares, update};
 
 use crate::error::{Error, Kind, Result};
 pub use crate::host::lsm::Missing;

@@ -12,9 +12,10 @@ use crate::cgroup::{self, CgroupPlan};
 use crate::error::{Faults, Result};
 use crate::hooks;
 use crate::host::cgroups::{Hierarchies, Layout, Version};
+use crate::host::id_mapping;
 use crate::host::lsm::Missing;
 use crate::init::InitPlan;
-use crate::namespaces::{self, IdMapping, Namespace, NamespacesPlan};
+use crate::namespaces::{self, Namespace, NamespacesPlan};
 use crate::process::{self, Activation, ProcessPlan};
 use crate::resctrl::{self, ResctrlPlan};
 use crate::rootfs::{self, Surroundings};
@@ -220,9 +221,7 @@ fn check_ids(process: &ProcessPlan, namespaces: &NamespacesPlan, faults: &mut Fa
     if !namespaces.makes(Namespace::User) || process.is_missing() {
         return;
     }
-    let mapped = |mappings: &[IdMapping], id: u32| {
-        mappings.iter().any(|map| id >= map.container && id - map.container < map.size)
-    };
+    let mapped = id_mapping::maps;
     let (uids, gids) = (&namespaces.uid_mappings, &namespaces.gid_mappings);
     if !uids.is_empty() && !mapped(uids, process.uid) {
         faults.add("process.user.uid", format_args!("{} is not mapped in linux.uidMappings", process.uid));

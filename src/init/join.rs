@@ -113,6 +113,9 @@ fn join(plan: &JoinPlan, handles: &JoinHandles, signals: Option<&Signals>) -> Re
     die_with_parent()?;
 
     // 2. The control groups, and what takes the host's privileges and the host's procfs.
+    if process.exec_affinity.initial.is_empty() {
+        process::forget_affinity()?;
+    }
     handles.entrance.enter()?;
     process::set_affinity(&process.exec_affinity.last)?;
     let proc = procfs::handle()?;

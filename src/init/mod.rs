@@ -167,6 +167,7 @@ fn prepare(
         namespaces::bring_up_loopback()?;
     }
     setsid().context(|| "begin a session")?;
+    process::forget_affinity()?;
     Root::set_propagation(&plan.rootfs)?;
     let (tree, binds) = Sources::complete(sources, &plan.rootfs)?;
     let root = Root::attach(&plan.rootfs, tree)?;

@@ -72,7 +72,7 @@ pub fn plan(spec: &Spec, faults: &mut Faults) -> NamespacesPlan {
             continue;
         };
         if !plan.has(Namespace::Uts) {
-            faults.add(field, format_args!("{name:?} needs a uts namespace"));
+            faults.add(field, format_args!("{name:?} needs a namespace of type \"uts\" in linux.namespaces"));
         }
         if name.len() > longest {
             faults.add(field, format_args!("{name:?} is longer than {longest} bytes"));
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn a_host_name_needs_a_uts_namespace() {
         let (_, faults) = planned(r#"{"namespaces":[]}"#);
-        assert_eq!(faults, r#"hostname: "h" needs a uts namespace"#);
+        assert_eq!(faults, r#"hostname: "h" needs a namespace of type "uts" in linux.namespaces"#);
     }
 
     #[test]

@@ -82,6 +82,16 @@ pub fn set_affinity(cpus: &[usize]) -> Result<()> {
     sched_setaffinity(Pid::from_raw(0), &set).context(what)
 }
 
+/// Lets this thread run on every CPU that its control group allows, wherever its maker was confined to.
+///
+/// # Errors
+/// As sched_setaffinity(2).
+pub fn forget_affinity() -> Result<()> {
+    let mut every = CpuSet::new();
+    (0..CpuSet::count()).try_for_each(|cpu| every.set(cpu)).context(|| "list all CPUs")?;
+    sched_setaffinity(Pid::from_raw(0), &every).context(|| "run on every CPU")
+}
+
 /// Does something confined to `cpus`, so that a child that it makes is born there; none: as this thread is.
 ///
 /// # Errors

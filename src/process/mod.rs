@@ -16,8 +16,8 @@ use crate::sys::process::SchedulerAttributes;
 
 pub use activation::Activation;
 pub use apply::{
-    become_user, drop_to_final_capabilities, enter_cwd, new_session_keyring, set_affinity, set_limits, set_oom_score,
-    with_affinity,
+    become_user, drop_to_final_capabilities, enter_cwd, forget_affinity, new_session_keyring, set_affinity, set_limits,
+    set_oom_score, with_affinity,
 };
 pub use command::Command;
 pub use memory_policy::MemoryPolicy;

@@ -12,7 +12,6 @@ use crate::host::mounts;
 /// The groups of a container that is being made.
 #[derive(Debug)]
 pub struct Resctrl {
-    root: PathBuf,
     /// The class of service's directory.
     class: PathBuf,
     makes_class: bool,
@@ -33,13 +32,13 @@ impl Resctrl {
     /// shares than the configuration says.
     pub fn find(plan: &ResctrlPlan) -> Result<Self> {
         match mounts::of_type("resctrl")? {
-            Some(root) => Self::at(root, plan),
+            Some(root) => Self::at(&root, plan),
             None => Err(Error::unsupported("linux.intelRdt: no resctrl file system is mounted")),
         }
     }
 
-    fn at(root: PathBuf, plan: &ResctrlPlan) -> Result<Self> {
-        let class = plan.class.as_ref().map_or_else(|| root.clone(), |class| root.join(class));
+    fn at(root: &Path, plan: &ResctrlPlan) -> Result<Self> {
+        let class = plan.class.as_ref().map_or_else(|| root.to_owned(), |class| root.join(class));
         let exists = class.is_dir();
         let has_lines = !plan.limits.is_empty() || !plan.schemata.is_empty();
         if !exists && !plan.own && !has_lines {
@@ -62,7 +61,7 @@ impl Resctrl {
                 format!("linux.intelRdt.enableMonitoring: {:?} is there already", group.display().to_string()),
             ));
         }
-        Ok(Self { root, class, makes_class: !exists, own: plan.own, monitoring, lines, made: Vec::new() })
+        Ok(Self { class, makes_class: !exists, own: plan.own, monitoring, lines, made: Vec::new() })
     }
 
     /// What there will be once it is made.
@@ -87,7 +86,7 @@ impl Resctrl {
         if self.makes_class {
             self.make_directory(self.class.clone())?;
         }
-        self.write_lines()?;
+        write_lines(&self.class, &self.lines)?;
         if let Some(monitoring) = self.monitoring.clone() {
             self.make_directory(monitoring)?;
         }
@@ -107,29 +106,31 @@ impl Resctrl {
         self.made.push(path);
         Ok(())
     }
+}
 
-    fn write_lines(&self) -> Result<()> {
-        if self.lines.is_empty() {
-            return Ok(());
-        }
-        let path = self.class.join("schemata");
-        let what = |line: &str| format!("linux.intelRdt: write {line:?} to {:?}", path.display().to_string());
-        let mut file = File::options().write(true).open(&path).context(|| what(&self.lines[0]))?;
-        for line in &self.lines {
-            // One at a time, so that it can be said which one was refused.
-            file.write_all(format!("{line}\n").as_bytes()).context(|| match self.reason() {
-                Some(reason) => format!("{} ({reason})", what(line)),
-                None => what(line),
-            })?;
-        }
-        Ok(())
+/// Writes lines to the `schemata` of the class of service at `class`.
+fn write_lines(class: &Path, lines: &[String]) -> Result<()> {
+    if lines.is_empty() {
+        return Ok(());
     }
+    let path = class.join("schemata");
+    let what = |line: &str| format!("linux.intelRdt: write {line:?} to {:?}", path.display().to_string());
+    let mut file = File::options().write(true).open(&path).context(|| what(&lines[0]))?;
+    for line in lines {
+        // One at a time, so that it can be said which one was refused.
+        file.write_all(format!("{line}\n").as_bytes()).context(|| match reason(class) {
+            Some(reason) => format!("{} ({reason})", what(line)),
+            None => what(line),
+        })?;
+    }
+    Ok(())
+}
 
-    /// What resctrl says of the last thing that it was asked to do.
-    fn reason(&self) -> Option<String> {
-        let text = fs::read_to_string(self.root.join("info/last_cmd_status")).ok()?;
-        Some(text.trim().to_owned()).filter(|text| !text.is_empty() && text != "ok")
-    }
+/// What resctrl says of the last thing that it was asked to do; `class` is one of its directories, or its root.
+fn reason(class: &Path) -> Option<String> {
+    let files = ["info/last_cmd_status", "../info/last_cmd_status"].map(|file| class.join(file));
+    let text = files.iter().find_map(|file| fs::read_to_string(file).ok())?;
+    Some(text.trim().to_owned()).filter(|text| !text.is_empty() && text != "ok")
 }
 
 fn open_tasks(group: &Path) -> Result<OwnedFd> {
@@ -169,7 +170,41 @@ fn is_in(line: &str, current: &str) -> bool {
     parts(shares).iter().all(|share| has.contains(share))
 }
 
+/// What a class of service had before [`Groups::change`].
+#[derive(Debug)]
+pub struct Former {
+    class: PathBuf,
+    lines: Vec<String>,
+}
+
+impl Former {
+    /// Writes it again.
+    pub fn put_back(&self) {
+        if let Err(error) = write_lines(&self.class, &self.lines) {
+            log::warn!("put back: {error}");
+        }
+    }
+}
+
 impl Groups {
+    /// Changes the shares of the container's class of service: writes all of `lines` to its `schemata`, or changes nothing.
+    ///
+    /// # Errors
+    /// Names the line that was refused, and why.
+    pub fn change(&self, lines: &[String]) -> Result<Former> {
+        let class = self.joined.first().cloned().unwrap_or_default();
+        let path = class.join("schemata");
+        let text = fs::read_to_string(&path).context(|| format!("read {:?}", path.display().to_string()))?;
+        let former = Former { class, lines: text.lines().map(|line| line.trim().to_owned()).collect() };
+        match write_lines(&former.class, lines) {
+            Ok(()) => Ok(former),
+            Err(error) => {
+                former.put_back();
+                Err(error)
+            }
+        }
+    }
+
     /// Opens what a process that joins the container has to write `0` to, in order. A group that somebody has removed has
     /// none of the container's processes in it: it is passed over.
     ///
@@ -229,7 +264,7 @@ mod tests {
     }
 
     fn find(tree: &tempfile::TempDir, plan: &ResctrlPlan) -> Result<Resctrl> {
-        Resctrl::at(tree.path().to_owned(), plan)
+        Resctrl::at(tree.path(), plan)
     }
 
     fn lines(list: &[&str]) -> Vec<String> {
@@ -268,11 +303,11 @@ mod tests {
         let shares = ResctrlPlan { limits: lines(&["L3:0=f", "MB:0=10"]), schemata: lines(&["L2:0=1"]), ..own() };
         let resctrl = find(&tree, &shares).unwrap();
         fill(&tree.path().join("c1"), "");
-        resctrl.write_lines().unwrap();
+        write_lines(&resctrl.class, &resctrl.lines).unwrap();
         assert_eq!(fs::read_to_string(tree.path().join("c1/schemata")).unwrap(), "L3:0=f\nMB:0=10\nL2:0=1\n");
         // Without any, the file is not even opened.
         fs::remove_file(tree.path().join("gold/schemata")).unwrap();
-        find(&tree, &plan(Some("gold"))).unwrap().write_lines().unwrap();
+        find(&tree, &plan(Some("gold"))).unwrap().make().unwrap();
     }
 
     #[test]
@@ -336,6 +371,22 @@ mod tests {
     }
 
     #[test]
+    fn shares_are_changed_and_put_back() {
+        let tree = tree();
+        let groups = find(&tree, &plan(Some("gold"))).unwrap().planned();
+        let path = tree.path().join("gold/schemata");
+        let before = fs::read_to_string(&path).unwrap();
+        let former = groups.change(&lines(&["L3:0=1", "MB:0=50"])).unwrap();
+        assert!(fs::read_to_string(&path).unwrap().starts_with("L3:0=1\nMB:0=50\n"));
+        // A kernel's file is not overwritten from its begin, so that here something of what was changed may stay behind.
+        former.put_back();
+        let trimmed: Vec<&str> = before.lines().map(str::trim).collect();
+        assert!(fs::read_to_string(&path).unwrap().starts_with(&trimmed.join("\n")));
+        fs::remove_file(&path).unwrap();
+        assert!(groups.change(&lines(&["L3:0=1"])).unwrap_err().to_string().starts_with("read "));
+    }
+
+    #[test]
     fn what_was_made_before_a_failure_is_known() {
         let tree = tree();
         let shares = ResctrlPlan { schemata: lines(&["L3:0=0"]), monitoring: Some("c1".to_owned()), ..own() };
@@ -344,7 +395,8 @@ mod tests {
         // Here nobody puts a `schemata` into the new directory.
         let error = resctrl.make().unwrap_err().to_string();
         assert!(error.starts_with("linux.intelRdt: write \"L3:0=0\" to "), "{error}");
-        assert_eq!(resctrl.reason().as_deref(), Some("Mask out of range"));
+        assert_eq!(reason(&resctrl.class).as_deref(), Some("Mask out of range"));
+        assert_eq!(reason(tree.path()).as_deref(), Some("Mask out of range"));
         let made = resctrl.made();
         assert_eq!(made.removed, [tree.path().join("c1")]);
         made.remove().unwrap();

@@ -11,8 +11,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use apply::Resctrl;
-pub use plan::plan;
+pub use apply::{Former, Resctrl};
+pub use plan::{limits, plan};
 
 /// What becomes of a container's shares.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

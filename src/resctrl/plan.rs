@@ -23,19 +23,9 @@ pub fn plan(spec: &Spec, id: &str, faults: &mut Faults) -> Option<ResctrlPlan> {
         }
         Some(_) => {}
     }
-    let mut limits: Vec<String> = Vec::new();
-    if let Some(schema) = given(rdt.l3_cache_schema()) {
-        limits.extend(schema.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned));
-    }
-    if let Some(schema) = given(rdt.mem_bw_schema()) {
-        if !schema.starts_with("MB:") {
-            faults.add("linux.intelRdt.memBwSchema", format_args!("{schema:?} does not begin with \"MB:\""));
-        }
-        if schema.contains('\n') {
-            faults.add("linux.intelRdt.memBwSchema", format_args!("{schema:?} is more than a line"));
-        }
-        limits.push(schema);
-    }
+    let (l3, bandwidth) = (given(rdt.l3_cache_schema()), given(rdt.mem_bw_schema()));
+    let limits =
+        limits(l3.as_deref(), bandwidth.as_deref().map(|schema| ("linux.intelRdt.memBwSchema", schema)), faults);
     let schemata = rdt.schemata().clone().unwrap_or_default();
     for (index, line) in schemata.iter().enumerate() {
         if line.is_empty() || line.contains('\n') {
@@ -49,6 +39,22 @@ pub fn plan(spec: &Spec, id: &str, faults: &mut Faults) -> Option<ResctrlPlan> {
         schemata,
         monitoring: rdt.enable_monitoring().unwrap_or(false).then(|| id.to_owned()),
     })
+}
+
+/// The lines of `schemata` that say how much of the caches and, as `bandwidth` with its place, of the memory's bandwidth.
+pub fn limits(caches: Option<&str>, bandwidth: Option<(&str, &str)>, faults: &mut Faults) -> Vec<String> {
+    let caches = caches.into_iter().flat_map(str::lines).filter(|line| !line.trim().is_empty());
+    let mut lines: Vec<String> = caches.map(str::to_owned).collect();
+    if let Some((path, schema)) = bandwidth {
+        if !schema.starts_with("MB:") {
+            faults.add(path, format_args!("{schema:?} does not begin with \"MB:\""));
+        }
+        if schema.contains('\n') {
+            faults.add(path, format_args!("{schema:?} is more than a line"));
+        }
+        lines.push(schema.to_owned());
+    }
+    lines
 }
 
 fn is_file_name(name: &str) -> bool {

@@ -17,6 +17,9 @@ use super::{MountPlan, What, label};
 use crate::error::{Context, Error, Result};
 use crate::sys::mount::{FileSystem, MountAttr, OPEN_TREE_CLONE, attr, c_string, mount_setattr, move_mount, open_tree};
 
+/// The inode number of every procfs's root directory (linux/proc_fs.h, `PROC_ROOT_INO`).
+const PROC_ROOT: libc::ino_t = 1;
+
 impl Root<'_> {
     /// Mounts everything that `mounts` names; `binds` are the sources of its bind mounts that are open already.
     ///
@@ -50,7 +53,15 @@ impl Root<'_> {
         match &mount.what {
             What::Bind { .. } => {
                 let tree = bind.ok_or_else(|| Error::system("its source was not opened"))?;
-                let directory = fstat(&tree)?.st_mode & libc::S_IFMT == libc::S_IFDIR;
+                let stat = fstat(&tree)?;
+                let directory = stat.st_mode & libc::S_IFMT == libc::S_IFDIR;
+                if mount.destination == Path::new("/proc")
+                    && (stat.st_ino != PROC_ROOT || fstatfs(&tree)?.filesystem_type() != PROC_SUPER_MAGIC)
+                {
+                    return Err(Error::config(
+                        "its source is not the root of a procfs, which is what belongs on /proc",
+                    ));
+                }
                 let place = self.place(mount, if directory { Leaf::Directory } else { Leaf::File })?;
                 set_attributes(&tree, mount)?;
                 move_mount(tree, place)?;

@@ -10,6 +10,7 @@ pub mod container;
 pub mod fields;
 mod image;
 mod leftovers;
+pub mod tty;
 
 use std::fs;
 use std::io::Write;

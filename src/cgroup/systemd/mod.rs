@@ -23,7 +23,7 @@ use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
 pub use bus::{Connection, Manager, Socket, find};
-pub use properties::Property;
+pub use properties::{PREFIX as PROPERTY_ANNOTATIONS, Property};
 pub use wire::Value;
 
 use super::{CgroupPlan, DevicePolicy, Undo, UpdatePlan};

@@ -17,7 +17,7 @@ use crate::cgroup::devices::{Access, DeviceKind, DevicePolicy, DeviceRule};
 use crate::error::Faults;
 
 /// What annotations that are properties begin with.
-const PREFIX: &str = "org.systemd.property.";
+pub const PREFIX: &str = "org.systemd.property.";
 /// Those that say where the processes are, which `linux.cgroupsPath` says.
 const OURS: [&str; 4] = ["PIDs", "PIDFDs", "Slice", "Scope"];
 /// systemd counts time used in steps of this share of a second, in microseconds.
