@@ -39,7 +39,7 @@ fn named(call: &Call, verdict: &Verdict, theirs: u32, default: u32) -> Option<&'
 }
 
 /// What libseccomp answers when it is given one rule at a time, by the profile's order: the answer of a rule without
-/// conditions, else of the first that holds, else the default.
+/// conditions, else of the first that holds, else the default. Generated profiles do not name uname.
 fn one_by_one(machine: &Machines, profile: &LinuxSeccomp, call: &Call, default: u32) -> u32 {
     let mut first = None;
     for entry in profile.syscalls().iter().flatten() {
@@ -57,7 +57,11 @@ fn one_by_one(machine: &Machines, profile: &LinuxSeccomp, call: &Call, default: 
             let mut one = entry.clone();
             one.set_names(vec![name.clone()]).set_args(Some(args));
             let mut alone = profile.clone();
-            alone.set_syscalls(Some(vec![one]));
+            // A rule before it for a call that every architecture has, or libseccomp loses the first if its call is none of
+            // the architecture's.
+            let mut before = entry.clone();
+            before.set_names(vec!["uname".to_owned()]).set_args(None);
+            alone.set_syscalls(Some(vec![before, one]));
             let Made::Program(program) = peer::compile(&alone, machine.theirs, false) else { panic!("one rule") };
             match run(&program, call).0 {
                 answer if answer == default => {}

@@ -11,7 +11,9 @@ mod interpreter;
 
 use interpreter::{Call, run};
 use libfuzzer_sys::{Corpus, fuzz_target};
-use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall};
+use oci_spec::runtime::{
+    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArgBuilder, LinuxSeccompOperator, LinuxSyscall,
+};
 use procrt::error::Faults;
 use procrt::seccomp::{self, Machine, Question, listing};
 
@@ -174,12 +176,12 @@ fn made_of(mut choices: Choices) -> LinuxSeccomp {
             rule.set_errno_ret(Some((choices.byte() << (kind & 8)) as u32));
         }
         let args = (0..kind >> 5 & 3).map(|_| {
-            let mut arg = LinuxSeccompArg::default();
-            arg.set_index(choices.byte() % 7);
-            arg.set_op(choices.of(&OPERATORS));
-            arg.set_value(choices.value());
-            arg.set_value_two((kind & 128 != 0).then(|| choices.value()));
-            arg
+            let arg = LinuxSeccompArgBuilder::default()
+                .index(choices.byte() % 7)
+                .op(choices.of(&OPERATORS))
+                .value(choices.value())
+                .value_two(choices.value());
+            arg.build().unwrap()
         });
         rule.set_args(Some(args.collect()));
         syscalls.push(rule);
