@@ -14,6 +14,7 @@ pub mod host;
 pub mod init;
 pub mod namespaces;
 pub mod process;
+pub mod resctrl;
 pub mod rootfs;
 pub mod seccomp;
 pub mod sys;

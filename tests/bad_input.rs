@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 
 use serde_json::json;
@@ -74,7 +75,7 @@ fn wrong_types_are_named_by_path_and_value() {
         ("/process/user/uid", json!(-1), "process.user.uid: -1"),
         ("/process/user/uid", json!(4_294_967_296_u64), "process.user.uid: 4294967296"),
         ("/process/terminal", json!("yes"), "process.terminal: \"yes\""),
-        ("/process/capabilities/bounding", json!(["CAP_NOPE"]), "process.capabilities.bounding[0]: \"CAP_NOPE\""),
+        ("/process/capabilities/bounding", json!(["CAP_NOPE", 1]), "process.capabilities.bounding[1]: 1"),
         (
             "/process/rlimits",
             json!([{"type": "RLIMIT_NOPE", "soft": 1, "hard": 1}]),
@@ -120,6 +121,88 @@ fn wrong_values_are_named_by_path_and_value() {
     ] {
         let error = refused(&Bundle::sleeping().set(pointer, value.clone()));
         assert!(error.starts_with(expected), "{pointer} {value}: {error}");
+    }
+}
+
+#[test]
+fn what_does_not_fit_together_is_named_by_path() {
+    let host = |kind: &str| Bundle::sleeping().without_namespace(kind);
+    let one = json!([{"containerID": 0, "hostID": 1000, "size": 1}]);
+    let notify =
+        json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]});
+    for (bundle, expected) in [
+        (Bundle::sleeping().set("/linux/gidMappings", one.clone()), "linux.gidMappings: "),
+        (Bundle::sleeping().set("/linux/uidMappings", one.clone()), "linux.uidMappings: "),
+        (Bundle::sleeping().namespace("user", None), "linux.uidMappings: "),
+        (host("uts").set("/hostname", json!("x")), "hostname: \"x\""),
+        (host("uts").set("/domainname", json!("x")), "domainname: \"x\""),
+        (
+            host("network").set("/linux/sysctl", json!({"net.ipv4.ip_forward": "1"})),
+            "linux.sysctl[\"net.ipv4.ip_forward\"]: ",
+        ),
+        (
+            host("network").set("/linux/sysctl", json!({"net/ipv4/ip_forward": "1"})),
+            "linux.sysctl[\"net/ipv4/ip_forward\"]: ",
+        ),
+        (host("ipc").set("/linux/sysctl", json!({"kernel.msgmax": "1"})), "linux.sysctl[\"kernel.msgmax\"]: "),
+        (host("ipc").set("/linux/sysctl", json!({"fs.mqueue.msg_max": "1"})), "linux.sysctl[\"fs.mqueue.msg_max\"]: "),
+        (host("uts").set("/linux/sysctl", json!({"kernel.domainname": "x"})), "linux.sysctl[\"kernel.domainname\"]: "),
+        (Bundle::sleeping().set("/linux/timeOffsets", json!({"monotonic": {"secs": 1}})), "linux.timeOffsets: "),
+        (host("network").set("/linux/netDevices", json!({"nodev0": {}})), "linux.netDevices: "),
+        (host("mount").set("/linux/rootfsPropagation", json!("shared")), "linux.rootfsPropagation: "),
+        (Bundle::sleeping().namespace("uts", Some("relative")), "linux.namespaces[5].path: \"relative\""),
+        (Bundle::sleeping().set("/linux/seccomp", notify), "linux.seccomp.syscalls[0].action: SCMP_ACT_NOTIFY"),
+        (Bundle::sleeping().set("/linux/maskedPaths", json!(["a"])), "linux.maskedPaths[0]: \"a\""),
+        (Bundle::sleeping().set("/linux/readonlyPaths", json!(["/a", "b"])), "linux.readonlyPaths[1]: \"b\""),
+        (Bundle::sleeping().set("/linux/devices", json!([{"path": "x", "type": "p"}])), "linux.devices[0].path: \"x\""),
+        (
+            Bundle::sleeping().set("/linux/devices", json!([{"path": "/dev/x", "type": "c"}])),
+            "linux.devices[0].major: is missing",
+        ),
+        (Bundle::sleeping().set("/process/args", json!(["a\u{0}b"])), "process.args[0]: "),
+        (Bundle::sleeping().set("/process/args", json!([""])), "process.args[0]: "),
+        (Bundle::sleeping().set("/process/env", json!(["A=\u{0}"])), "process.env[0]: "),
+        (Bundle::sleeping().set("/process/env", json!(["=x"])), "process.env[0]: "),
+        (Bundle::sleeping().set("/process/cwd", json!("/a\u{0}")), "process.cwd: "),
+        (Bundle::sleeping().set("/hostname", json!("x".repeat(65))), "hostname: "),
+        (Bundle::sleeping().set("/hostname", json!("a\u{0}b")), "hostname: "),
+        (Bundle::sleeping().set("/root/path", json!("a\u{0}b")), "root.path: "),
+        (Bundle::sleeping().set("/process/user/umask", json!(0o1777)), "process.user.umask: "),
+        (Bundle::sleeping().set("/process/user/uid", json!(u32::MAX)), "process.user.uid: "),
+        (
+            Bundle::sleeping().mapped(100_000).set("/process/user/additionalGids", json!([70_000])),
+            "process.user.additionalGids[0]: ",
+        ),
+        (
+            Bundle::sleeping()
+                .set("/process/consoleSize", json!({"height": 70_000, "width": 1}))
+                .set("/process/terminal", json!(true)),
+            "process.consoleSize",
+        ),
+        (
+            Bundle::sleeping().set(
+                "/process/rlimits",
+                json!([{"type": "RLIMIT_CPU", "soft": 1, "hard": 1}, {"type": "RLIMIT_CPU", "soft": 2, "hard": 2}]),
+            ),
+            "process.rlimits[1].type: ",
+        ),
+        (
+            Bundle::sleeping().set("/process/ioPriority", json!({"class": "IOPRIO_CLASS_BE", "priority": 8})),
+            "process.ioPriority.priority: 8",
+        ),
+        (Bundle::sleeping().set("/linux/resources/cpu", json!({"cpus": "x"})), "linux.resources.cpu.cpus: \"x\""),
+        (Bundle::sleeping().set("/linux/resources/pids", json!({"limit": -2})), "linux.resources.pids.limit: -2"),
+        (
+            Bundle::sleeping().set("/linux/resources/memory", json!({"limit": 8 << 20, "swap": 4 << 20})),
+            "linux.resources.memory.swap: ",
+        ),
+        (Bundle::sleeping().mount("relative", "tmpfs", "tmpfs", &[]), "mounts[6].destination: \"relative\""),
+        (Bundle::sleeping().mount("/x", "tmpfs", "tmpfs", &["bad\u{0}"]), "mounts[6]"),
+        (Bundle::sleeping().mount("/x\u{0}", "tmpfs", "tmpfs", &[]), "mounts[6].destination: "),
+    ] {
+        let error = refused(&bundle);
+        assert!(error.starts_with(expected), "{expected} is not the begin of {error}");
+        assert!(!error.contains('\u{0}'), "{error:?}");
     }
 }
 
@@ -261,4 +344,30 @@ fn a_store_that_cannot_be_made() {
     let command = ["--root", "/proc/nowhere", "create", "--bundle", path, bundle.id()];
     let error = Outcome::of(std::process::Command::new(PROCRT).args(command)).refused();
     assert!(error.starts_with("make the container's directory in \"/proc/nowhere\": "), "{error}");
+}
+
+#[test]
+fn a_path_that_is_no_utf_8() {
+    let bundle = Bundle::sleeping();
+    bundle.write();
+    let odd = bundle.join("").join(std::ffi::OsStr::from_bytes(b"odd\xff"));
+    std::fs::create_dir(&odd).unwrap();
+    std::fs::copy(bundle.join("config.json"), odd.join("config.json")).unwrap();
+    std::fs::create_dir(odd.join("rootfs")).unwrap();
+    let mut create = bundle.command(&["create", "--bundle"]);
+    let error = Outcome::of(create.arg(&odd).arg(bundle.id())).refused();
+    assert!(error.starts_with("open bundle ") && error.ends_with("odd\\xFF\" is not UTF-8"), "{error}");
+    symlink(odd.join("rootfs"), bundle.join("link")).unwrap();
+    let error = refused(&bundle.set("/root/path", json!("link")));
+    assert!(error.starts_with("root.path: \"link\": the path ") && error.ends_with(" is not UTF-8"), "{error}");
+}
+
+#[test]
+fn a_namespace_that_is_a_fifo_is_not_waited_for() {
+    let bundle = Bundle::sleeping();
+    let fifo = bundle.join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let fifo = fifo.to_str().unwrap().to_owned();
+    let error = refused(&bundle.namespace("network", Some(&fifo)));
+    assert_eq!(error, format!("linux.namespaces[5].path: \"{fifo}\" is not a namespace"));
 }

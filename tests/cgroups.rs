@@ -290,3 +290,14 @@ fn limits_hold_from_the_first_instruction() {
     assert_eq!(value(&default_path(&bundle), "pids.max", ("pids", "pids.max")), "7");
     bundle.delete(&[]).ok();
 }
+
+#[test]
+fn a_limit_of_no_process_is_not_the_same_as_no_limit() {
+    // The last command of a shell's is no child of it.
+    let bundle = || Bundle::new("/bin/true; echo forked");
+    let outcome = bundle().set("/linux/resources/pids", json!({"limit": 0})).run();
+    assert!(outcome.code() != 0 && outcome.stderr.contains("can't fork"), "{outcome:?}");
+    for pids in [json!({}), json!({"limit": -1})] {
+        assert_eq!(bundle().set("/linux/resources/pids", pids).run().ok(), "forked");
+    }
+}

@@ -214,6 +214,26 @@ fn a_terminal_goes_to_the_console_socket_and_is_the_controlling_one() {
 }
 
 #[test]
+fn a_process_file_has_its_own_terminal_size_and_umask() {
+    let container = Container::of(Bundle::sleeping().set("/process/user/umask", json!(0o077)));
+    let socket = container.join("console.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let file = container.process_file(&json!({
+        "terminal": true, "consoleSize": {"height": 17, "width": 171}, "user": {"uid": 0, "gid": 0, "umask": 0o027},
+        "args": ["sh", "-c", "read line; stty size; umask"]
+    }));
+    let options = ["--detach", "--console-socket", socket.to_str().unwrap(), "--process", &file];
+    container.exec_with(&options, &[]).ok();
+    let master = received(&listener);
+    File::from(master.try_clone().unwrap()).write_all(b"\n").unwrap();
+    assert_eq!(read_terminal(master), "\r\n17 171\r\n0027\r\n");
+    // Without a terminal its size is nothing.
+    let file =
+        container.process_file(&json!({"consoleSize": {"height": 17, "width": 70000}, "args": ["sh", "-c", "umask"]}));
+    assert_eq!(container.exec_with(&["--process", &file], &[]).ok(), "0077");
+}
+
+#[test]
 fn a_terminal_in_the_foreground_is_relayed_and_has_our_size() {
     let container = Container::sleeping();
     let size = nix::pty::Winsize { ws_row: 33, ws_col: 101, ws_xpixel: 0, ws_ypixel: 0 };
@@ -270,10 +290,7 @@ fn a_wrong_process_file_is_refused_by_path() {
     for (changes, words) in [
         (json!({"cwd": "x", "args": []}), "process.args: is empty; process.cwd: \"x\" is not an absolute path"),
         (json!({"user": {"uid": "0", "gid": 0}}), "process.user.uid: \"0\" is not"),
-        (
-            json!({"capabilities": {"bounding": ["CAP_NOPE"]}}),
-            "process.capabilities.bounding[0]: \"CAP_NOPE\" is not a known capability",
-        ),
+        (json!({"capabilities": {"bounding": [1, "CAP_NOPE"]}}), "process.capabilities.bounding[0]: 1 is not a string"),
         (json!({"execCPUAffinity": {"final": "3-1"}}), "process.execCPUAffinity.final: \"3-1\" is not a list of CPUs"),
     ] {
         let error = container.exec_with(&["--process", &container.process_file(&changes)], &[]).not_done();

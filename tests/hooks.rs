@@ -155,6 +155,41 @@ fn a_hook_has_its_own_arguments_and_environment() {
 }
 
 #[test]
+fn every_kind_has_its_program_arguments_and_environment() {
+    // A program that is on the host and inside alike, and says how it was called.
+    let bundle = Bundle::running(&["/bin/true"]);
+    let path = bundle.path().to_str().unwrap().to_owned();
+    let program = bundle.join("rootfs/tool");
+    bundle.program("tool", "#!/bin/sh\necho \"$0 $# $1 $2\" > \"$OUT\"; /bin/busybox env >> \"$OUT\"\n");
+    let bundle = KINDS.iter().fold(bundle, |bundle, kind| {
+        let inside = *kind == "startContainer";
+        let file = if inside { format!("/{kind}") } else { format!("{path}/{kind}") };
+        let program = if inside { "/tool" } else { program.to_str().unwrap() };
+        let env = [format!("OUT={file}"), format!("KIND={kind}"), "EMPTY=".to_owned()];
+        bundle.set(&format!("/hooks/{kind}"), json!([{"path": program, "args": ["x", *kind, "a  b"], "env": env}]))
+    });
+    bundle.run().ok();
+    for kind in KINDS {
+        let inside = kind == "startContainer";
+        let text = fs::read_to_string(if inside { bundle.inside(kind) } else { bundle.join(kind) }).unwrap();
+        let (first, rest) = text.split_once('\n').unwrap();
+        // A script's name is its path, whatever the first argument says.
+        let name = if inside { "/tool" } else { program.to_str().unwrap() };
+        assert_eq!(first, format!("{name} 2 {kind} a  b"));
+        // Beside what shells add.
+        let mut environment: Vec<&str> = rest
+            .lines()
+            .filter(|line| {
+                !["PWD", "SHLVL", "_", "OLDPWD", "PATH"].iter().any(|own| line.starts_with(&format!("{own}=")))
+            })
+            .collect();
+        environment.sort_unstable();
+        assert_eq!(environment.len(), 3, "{kind}: {rest}");
+        assert_eq!(environment[..2], ["EMPTY=", &format!("KIND={kind}")], "{kind}");
+    }
+}
+
+#[test]
 fn a_hook_that_fails_undoes_the_container() {
     for kind in &KINDS[..5] {
         let bundle = Bundle::sleeping();
@@ -197,11 +232,29 @@ fn a_hook_that_takes_too_long_is_killed_and_undoes_the_container() {
 }
 
 #[test]
+fn a_hook_after_the_end_that_takes_too_long_is_killed_with_a_warning() {
+    let mut hook = shell("sleep 1000");
+    hook["timeout"] = json!(1);
+    let bundle = Bundle::running(&["/bin/true"]).set("/hooks/poststop", json!([hook]));
+    let outcome = bundle.run();
+    assert_eq!(outcome.code(), 0, "{outcome:?}");
+    assert!(
+        outcome.stderr.contains("hook poststop[0] \"/bin/sh\": killed, not having ended within 1 s"),
+        "{outcome:?}"
+    );
+}
+
+#[test]
 fn a_hook_that_is_not_there_undoes_the_container() {
     for kind in &KINDS[..5] {
         let bundle = Bundle::sleeping().set(&format!("/hooks/{kind}"), json!([{"path": "/nonexistent"}]));
-        let expected = format!("hook {kind}[0] \"/nonexistent\": no such file or directory (os error 2)");
-        assert_eq!(bundle.run().refused(), expected);
+        // What runs while the container is created is looked for before anything of it is made.
+        let place = if *kind == "startContainer" || *kind == "poststart" {
+            format!("hook {kind}[0] ")
+        } else {
+            format!("hooks.{kind}[0].path: ")
+        };
+        assert_eq!(bundle.run().refused(), format!("{place}\"/nonexistent\": no such file or directory (os error 2)"));
         bundle.assert_nothing_left();
     }
 }

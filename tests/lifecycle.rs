@@ -116,6 +116,8 @@ fn a_container_whose_process_is_killed_at_its_gate_is_not_started() {
     bundle.create().ok();
     let pid = nix::unistd::Pid::from_raw(bundle.pid() as i32);
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    // Until then it is on its way through the gate, and could be killed behind it.
+    wait_until("the stop", || fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") T "));
     let start = Running::start(&mut bundle.command(&["start", bundle.id()]));
     wait_until("the open gate", || !bundle.store().join(bundle.id()).join("start").exists());
     bundle.kill("KILL").ok();
@@ -324,8 +326,12 @@ fn run_detached_returns_while_the_container_runs() {
 fn a_container_that_is_killed_before_run_lets_it_go_leaves_nothing() {
     let bundle = Bundle::sleeping();
     let run = bundle.making("run", &["--detach"]);
+    // Time for some calls, on this machine.
+    let since = Instant::now();
+    bundle.call(&["list"]).ok();
+    let delay = (since.elapsed() * 20).max(Duration::from_millis(500)).as_micros();
     let mut slow = Command::new("strace");
-    slow.args(["-o", "/dev/null", "-e", "inject=sendmsg:delay_enter=500000"]);
+    slow.args(["-o", "/dev/null", "-e", &format!("inject=sendmsg:delay_enter={delay}")]);
     slow.arg(run.get_program()).args(run.get_args()).current_dir("/").stdin(Stdio::null());
     if Command::new("strace").args(["-o", "/dev/null", "true"]).status().map_or(true, |status| !status.success()) {
         return skipped("there is no strace, or it may not trace");
@@ -365,6 +371,39 @@ fn a_configuration_that_is_changed_after_create_has_no_effect() {
     bundle.wait_for_status("stopped");
     fs::remove_file(bundle.join("config.json")).unwrap();
     bundle.delete(&[]).ok();
+}
+
+#[test]
+fn no_command_reads_the_configuration_again() {
+    let bundle = Bundle::new("echo old > /out; exec sleep 1000").set("/process/env/-", json!("WHICH=old"));
+    let hook = |name: &str| {
+        let script = format!("echo old >> {}", bundle.join(name).display());
+        json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin"]}])
+    };
+    let (poststart, poststop) = (hook("poststart"), hook("poststop"));
+    let bundle = bundle.set("/hooks/poststart", poststart).set("/hooks/poststop", poststop);
+    bundle.create().ok();
+    for after in [Some(bundle.config.to_string().replace("old", "new")), Some("{]".to_owned()), None] {
+        match after {
+            Some(text) => bundle.write_text(&text),
+            None => fs::remove_file(bundle.join("config.json")).unwrap(),
+        }
+        if bundle.status() == "created" {
+            bundle.start().ok();
+            assert_eq!(bundle.wait_for_file("out"), "old");
+            assert_eq!(fs::read_to_string(bundle.join("poststart")).unwrap(), "old\n");
+        }
+        assert_eq!(bundle.call(&["exec", bundle.id(), "sh", "-c", "echo $WHICH"]).ok(), "old");
+        bundle.call(&["update", "--pids-limit", "50", bundle.id()]).ok();
+        bundle.call(&["pause", bundle.id()]).ok();
+        assert_eq!(bundle.status(), "paused");
+        let list: Value = serde_json::from_str(&bundle.call(&["list", "-f", "json"]).ok()).unwrap();
+        assert_eq!((&list[0]["status"], &list[0]["pid"]), (&json!("paused"), &json!(bundle.pid())));
+        bundle.call(&["resume", bundle.id()]).ok();
+        bundle.call(&["ps", "-f", "json", bundle.id()]).ok();
+    }
+    bundle.delete(&["--force"]).ok();
+    assert_eq!(fs::read_to_string(bundle.join("poststop")).unwrap(), "old\n");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::process::{Child, Command, Stdio};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use support::{Bundle, skipped, wait_until};
 
 /// The kinds as config.json and as /proc/PID/ns spell them.
@@ -103,6 +103,15 @@ fn with_the_hosts_mounts_the_root_is_a_chroot_that_leaves_no_mount() {
     bundle.create().ok();
     assert!(!bundle.leftovers().is_empty());
     bundle.delete(&["--force"]).ok();
+}
+
+#[test]
+fn a_root_with_an_odd_name_leaves_no_mount_on_the_host() {
+    let odd = "a b\tc\nd\\e";
+    let bundle = Bundle::running(&["/bin/true"]).without_namespace("mount").set("/root/path", json!(odd));
+    fs::rename(bundle.join("rootfs"), bundle.join(odd)).unwrap();
+    bundle.run().ok();
+    bundle.assert_nothing_left();
 }
 
 #[test]
@@ -213,6 +222,22 @@ fn root_of_a_user_namespace_is_another_user_outside() {
 }
 
 #[test]
+fn every_mapping_is_the_user_namespaces() {
+    let map = |lines: &[[u32; 3]]| -> Value {
+        lines
+            .iter()
+            .map(|[inside, outside, size]| json!({"containerID": inside, "hostID": outside, "size": size}))
+            .collect()
+    };
+    let bundle = Bundle::new("awk '{print $1, $2, $3}' /proc/self/uid_map /proc/self/gid_map")
+        .namespace("user", None)
+        .set("/linux/uidMappings", map(&[[0, 100_000, 10], [10, 300_000, 1], [4000, 200_000, 65536]]))
+        .set("/linux/gidMappings", map(&[[0, 500_000, 7], [1000, 600_000, 3]]));
+    let expected = "0 100000 10\n10 300000 1\n4000 200000 65536\n0 500000 7\n1000 600000 3";
+    assert_eq!(bundle.run().ok(), expected);
+}
+
+#[test]
 fn a_user_of_a_user_namespace_is_mapped_too() {
     let bundle = Bundle::new("id -u; id -g; id -G; touch /tmp/mine").mapped(200_000);
     let bundle = bundle.set("/process/user", json!({"uid": 7, "gid": 8, "additionalGids": [9, 10]}));
@@ -257,6 +282,17 @@ fn a_time_namespace_shifts_the_clocks() {
     let error =
         shifted().set("/linux/timeOffsets", json!({"monotonic": {"secs": -9_000_000_000_i64}})).create().refused();
     assert!(error.starts_with("shift the clocks of the time namespace: "), "{error}");
+}
+
+#[test]
+fn every_clock_is_shifted_by_seconds_and_nanoseconds() {
+    if !fs::exists("/proc/self/timens_offsets").unwrap() {
+        return skipped("this kernel has no time namespaces");
+    }
+    let offsets =
+        json!({"monotonic": {"secs": 1_000_000, "nanosecs": 12}, "boottime": {"secs": -3, "nanosecs": 999_999_999}});
+    let bundle = Bundle::new("awk '{print $1, $2, $3}' /proc/self/timens_offsets").namespace("time", None);
+    assert_eq!(bundle.set("/linux/timeOffsets", offsets).run().ok(), "monotonic 1000000 12\nboottime -3 999999999");
 }
 
 #[test]
@@ -346,4 +382,109 @@ fn the_first_process_is_number_1_and_sees_no_other() {
     let mut lines = text.lines();
     assert_eq!(lines.next(), Some("1"));
     assert!(lines.all(|line| ["/proc/1", "/proc/2", "/proc/3"].contains(&line)), "{text}");
+}
+
+/// What belongs to another user namespace, here the host's, is joined all the same.
+#[test]
+fn namespaces_of_the_hosts_are_joined_beside_a_new_user_namespace() {
+    let holder = Holder::new(&["--ipc", "--net", "--uts", "--cgroup", "--time"]);
+    let host = of_process("self");
+    let kinds =
+        [("ipc", "ipc"), ("network", "net"), ("uts", "uts"), ("cgroup", "cgroup"), ("time", "time_for_children")];
+    let mut all = for_user_namespace(Bundle::sleeping().mapped(100_000));
+    for (kind, file) in kinds {
+        let path = holder.path(file);
+        let one = for_user_namespace(Bundle::new(PRINT).mapped(100_000)).namespace(kind, Some(&path));
+        let inside = lines(&one.run().ok());
+        let expected = fs::read_link(&path).unwrap().display().to_string();
+        for (index, (other, _)) in KINDS.iter().enumerate() {
+            if *other == kind {
+                assert_eq!(inside[index], expected, "{kind}");
+            } else if *other != "time" {
+                assert_ne!(inside[index], host[index], "{other}, with {kind} joined");
+            }
+        }
+        all = all.namespace(kind, Some(&path));
+    }
+    // All at once, and by processes that join the container, in its control groups all of them.
+    let container = support::container::Container::of(all);
+    let first = of_process(&container.pid().to_string());
+    for (kind, file) in kinds {
+        let index = KINDS.iter().position(|(name, _)| *name == kind).unwrap();
+        assert_eq!(first[index], fs::read_link(holder.path(file)).unwrap().display().to_string(), "{kind}");
+    }
+    assert_eq!(lines(&container.sh(&[], PRINT)), first);
+    assert_eq!(container.sh(&[], "id -u; awk '{print $2}' /proc/self/uid_map"), "0\n100000");
+    let groups = fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).unwrap();
+    assert!(groups.lines().all(|line| line.contains(container.id()) || line.ends_with(":/")), "{groups}");
+    assert!(groups.contains(container.id()), "{groups}");
+}
+
+#[test]
+fn a_pid_namespace_of_the_hosts_is_joined_beside_a_new_user_namespace() {
+    let holder = support::container::Container::sleeping();
+    let path = format!("/proc/{}/ns/pid", holder.pid());
+    // A procfs of another user namespace's PID namespace is not to be mounted.
+    let bundle = Bundle::sleeping().mapped(100_000).without_mount("/proc").namespace("pid", Some(&path));
+    let container = support::container::Container::of(bundle);
+    let link = |pid: i64, file: &str| fs::read_link(format!("/proc/{pid}/ns/{file}")).unwrap();
+    assert_eq!(link(container.pid(), "pid"), link(holder.pid(), "pid"));
+    assert_ne!(link(container.pid(), "user"), link(holder.pid(), "user"));
+    assert_eq!(container.sh(&[], "kill -0 1 2>&1; id -u"), "sh: can't kill pid 1: Operation not permitted\n0");
+}
+
+#[test]
+fn a_joined_user_namespace_has_new_namespaces_and_ones_of_the_hosts_beside_it() {
+    let owner = support::container::Container::of(Bundle::sleeping().mapped(300_000));
+    let holder = Holder::new(&["--ipc", "--net", "--uts", "--cgroup"]);
+    let user = format!("/proc/{}/ns/user", owner.pid());
+    let (host, theirs) = (of_process("self"), of_process(&owner.pid().to_string()));
+    // All others new.
+    let bundle = Bundle::new(PRINT).namespace("time", None).namespace("user", Some(&user));
+    let inside = lines(&bundle.run().ok());
+    for (index, (kind, _)) in KINDS.iter().enumerate() {
+        assert_ne!(inside[index], host[index], "{kind}");
+        assert_eq!(inside[index] == theirs[index], *kind == "user", "{kind}");
+    }
+    // One that the user namespace owns, and the others of the host's.
+    let mut bundle = for_user_namespace(Bundle::new(PRINT)).namespace("user", Some(&user));
+    let uts = format!("/proc/{}/ns/uts", owner.pid());
+    for (kind, file) in [("ipc", "ipc"), ("network", "net"), ("cgroup", "cgroup")] {
+        bundle = bundle.namespace(kind, Some(&holder.path(file)));
+    }
+    let inside = lines(&bundle.namespace("uts", Some(&uts)).run().ok());
+    let joined = of_process(&holder.0.id().to_string());
+    for (index, (kind, _)) in KINDS.iter().enumerate() {
+        match *kind {
+            "user" | "uts" => assert_eq!(inside[index], theirs[index], "{kind}"),
+            "ipc" | "network" | "cgroup" => assert_eq!(inside[index], joined[index], "{kind}"),
+            "time" => {}
+            _ => assert_ne!(inside[index], host[index], "{kind}"),
+        }
+    }
+}
+
+/// Without what can be mounted in namespaces of its own user namespace alone.
+fn for_user_namespace(bundle: Bundle) -> Bundle {
+    bundle.without_mount("/sys").without_mount("/dev/mqueue")
+}
+
+#[test]
+fn a_new_user_namespace_needs_mounts_of_its_own() {
+    let holder = Holder::new(&["--mount"]);
+    let expected = "linux.namespaces: a new user namespace needs a new mount namespace: in another's nothing can be \
+                    mounted from it";
+    let bundle = Bundle::sleeping().mapped(100_000).without_namespace("mount");
+    assert_eq!(bundle.create().refused(), expected);
+    let bundle = bundle.namespace("mount", Some(&holder.path("mnt")));
+    assert_eq!(bundle.create().refused(), expected);
+}
+
+#[test]
+fn what_a_user_namespace_may_not_change_of_the_hosts_is_told() {
+    let holder = Holder::new(&["--uts"]);
+    let bundle = Bundle::sleeping().mapped(100_000).namespace("uts", Some(&holder.path("uts")));
+    let bundle = bundle.set("/hostname", json!("mine"));
+    assert_eq!(bundle.create().refused(), "hostname: set \"mine\": operation not permitted (os error 1)");
+    bundle.assert_nothing_left();
 }

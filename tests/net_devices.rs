@@ -153,6 +153,16 @@ fn the_device_is_there_for_the_hooks_and_kernel_parameters_of_the_container() {
 }
 
 #[test]
+fn a_devices_kernel_parameters_can_be_spelled_either_way() {
+    let host = Host::new();
+    let parameters = json!({"net.ipv4.conf.net0/1.forwarding": "1", "net/ipv4/conf/net0.1/proxy_arp": "1"});
+    let bundle = Bundle::new("cd /proc/sys/net/ipv4/conf/net0.1; cat forwarding proxy_arp")
+        .set("/linux/netDevices/out0", json!({"name": "net0.1"}))
+        .set("/linux/sysctl", parameters);
+    assert_eq!(host.call(&bundle, "run").ok(), "1\n1");
+}
+
+#[test]
 fn a_pattern_gives_the_first_names_that_are_free() {
     let host = Host::new();
     host.ip("link set peer0 name eth0");
@@ -201,7 +211,7 @@ fn a_device_goes_into_a_network_namespace_that_is_joined_and_stays_there() {
     // A name that is in use there is found before anything is made.
     let bundle = bundle.set("/linux/netDevices", json!({"peer0": {"name": "net0"}}));
     let error = host.call(&bundle, "create").refused();
-    assert_eq!(error, r#"linux.netDevices["peer0"].name: "net0" is in use in the container's network namespace"#);
+    assert_eq!(error, r#"linux.netDevices.peer0.name: "net0" is in use in the container's network namespace"#);
     assert_eq!(std::fs::read_dir(bundle.store()).unwrap().count(), 0);
     assert_eq!(host.names(), ["peer0"]);
 }
@@ -216,7 +226,7 @@ fn what_cannot_be_moved_is_refused_before_anything_is_made() {
         error
     };
     let error = refused(Bundle::sleeping().set("/linux/netDevices", json!({"out0": {}, "out1": {}})));
-    assert_eq!(error, r#"linux.netDevices["out1"]: no such device (os error 19)"#);
+    assert_eq!(error, "linux.netDevices.out1: no such device (os error 19)");
     let error = refused(Bundle::sleeping().set("/linux/netDevices/out0", json!({})).without_namespace("network"));
     assert_eq!(error, "linux.netDevices: devices need a network namespace in linux.namespaces");
     let own = host.path();
@@ -232,7 +242,7 @@ fn what_cannot_be_moved_is_refused_before_anything_is_made() {
         // Since Linux 6.15 bridges can be.
         bundle.delete(&["--force"]).ok();
     } else {
-        assert!(outcome.refused().starts_with(r#"linux.netDevices["lo2"]: "#));
+        assert!(outcome.refused().starts_with("linux.netDevices.lo2: "));
         assert_eq!(host.names(), ["out0", "peer0"]);
     }
 }
@@ -287,6 +297,6 @@ fn a_device_that_cannot_have_its_addresses_inside_is_given_back() {
     let bundle = Bundle::sleeping().namespace("network", Some(&other.path()));
     let bundle = bundle.set("/linux/netDevices/out0", json!({"name": "net0"}));
     let error = host.call(&bundle, "create").refused();
-    assert!(error.starts_with(r#"linux.netDevices["out0"]: keep its addresses: "#), "{error}");
+    assert!(error.starts_with("linux.netDevices.out0: keep its addresses: "), "{error}");
     assert_eq!((host.look_of("out0"), other.names()), (before, vec!["out0".to_owned(), "peer0".to_owned()]));
 }

@@ -58,6 +58,19 @@ fn capabilities_are_in_all_five_sets_as_configured() {
 }
 
 #[test]
+fn what_is_no_capability_is_warned_of_and_not_given() {
+    let names = json!(["CAP_KILL", "KILL", "CAP_CAP_CHOWN", "cap_net_raw", "CAP_NOPE"]);
+    let bundle = Bundle::running(STATUS).set("/process/capabilities/bounding", names.clone());
+    let outcome = bundle.set("/process/capabilities/permitted", names).run();
+    for name in ["KILL", "CAP_CAP_CHOWN", "cap_net_raw", "CAP_NOPE"] {
+        let warning = format!("process.capabilities: {name:?} cannot be given: it is not a known capability");
+        assert_eq!(outcome.stderr.matches(&warning).count(), 1, "{name}: {outcome:?}");
+    }
+    let bounding = u64::from_str_radix(status_line(&outcome.ok(), "CapBnd"), 16).unwrap();
+    assert_eq!(bounding, mask(&["CAP_KILL"]));
+}
+
+#[test]
 fn a_user_that_is_not_root_has_only_ambient_capabilities() {
     let user = json!({"uid": 1000, "gid": 1000});
     let bundle = Bundle::running(STATUS).set("/process/user", user.clone());
@@ -258,30 +271,6 @@ fn the_personality_is_as_configured() {
     assert_eq!(machine, "i686");
     let bundle = Bundle::running(&["/bin/uname", "-m"]).set("/linux/personality", json!({"domain": "LINUX"}));
     assert_eq!(bundle.run().ok(), std::env::consts::ARCH);
-}
-
-#[test]
-fn scheduler_and_nice_are_as_configured() {
-    let script = "awk '{print $19, $41}' /proc/self/stat";
-    let bundle = Bundle::new(script).set("/process/scheduler", json!({"policy": "SCHED_BATCH", "nice": 7}));
-    assert_eq!(bundle.run().ok(), "7 3");
-    let bundle = Bundle::new(script).set("/process/scheduler", json!({"policy": "SCHED_IDLE"}));
-    assert_eq!(bundle.run().ok(), "0 5");
-    let bundle = Bundle::new(script).set("/process/scheduler", json!({"policy": "SCHED_FIFO", "priority": 3}));
-    let outcome = bundle.run();
-    if outcome.stderr.contains("process.scheduler: set it: operation not permitted") {
-        return skipped("this machine gives no real-time policy");
-    }
-    assert_eq!(outcome.ok().split(' ').next_back(), Some("1"));
-}
-
-#[test]
-fn the_io_priority_is_as_configured() {
-    for (class, priority, expected) in [("IOPRIO_CLASS_BE", 6, "best-effort: prio 6"), ("IOPRIO_CLASS_IDLE", 0, "idle")]
-    {
-        let bundle = Bundle::new("ionice").set("/process/ioPriority", json!({"class": class, "priority": priority}));
-        assert_eq!(bundle.run().ok().trim_end(), expected);
-    }
 }
 
 #[test]

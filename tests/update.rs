@@ -215,6 +215,22 @@ fn a_limit_below_what_is_in_use_is_refused_where_that_is_asked_for() {
 }
 
 #[test]
+fn version_1_refuses_a_limit_below_what_is_in_use_and_cannot_be_freed() {
+    if unified() {
+        return skipped("version 2 takes such a limit, and ends processes until it is kept");
+    }
+    let size = 64 << 20;
+    let container =
+        Container::of(Bundle::sleeping().set("/linux/resources/memory", json!({"limit": size, "swap": size})));
+    container.sh(&[], "dd if=/dev/zero of=/dev/shm/x bs=1048576 count=20 2>/dev/null");
+    let error = update(&container, &["--pids-limit", "30", "--memory", "8M", "--memory-swap", "8M"]).refused();
+    assert!(error.contains("linux.resources.memory.limit: write \"8388608\" to "), "{error}");
+    assert!(error.contains("(more than that is in use, and cannot be freed): device or resource busy"), "{error}");
+    assert_eq!(value(&container, MEMORY.0, MEMORY.1), size.to_string());
+    assert_eq!(value(&container, PIDS.0, PIDS.1), "max");
+}
+
+#[test]
 fn a_created_and_a_paused_container_can_be_updated_and_a_stopped_one_cannot() {
     let bundle = Bundle::sleeping();
     bundle.create().ok();

@@ -69,12 +69,12 @@ fn a_value_that_a_field_may_not_have_is_named_by_its_path() {
     let mut silent = Vec::new();
     let mut tried = 0;
     for field in fields::all() {
-        for value in wrong_values(&field) {
+        for value in wrong_values(field) {
             let mut config = bundle.config.clone();
             field.set(&mut config, value.clone());
             tried += 1;
             let said = fault(bundle.path(), &config);
-            if !said.as_ref().is_some_and(|said| names(said, &field.rendered())) && !is_taken(&field, &value) {
+            if !said.as_ref().is_some_and(|said| names(said, &field.rendered())) && !is_taken(field, &value) {
                 silent.push(format!("{} {value}: {said:?}", field.path));
             }
         }
@@ -92,7 +92,7 @@ fn an_object_or_a_list_that_is_another_thing_is_named_by_its_path() {
     paths.dedup();
     assert!(paths.len() > 40, "{paths:?}");
     for path in paths {
-        let inside = fields::all().into_iter().find(|field| field.around().contains(&path)).unwrap();
+        let inside = fields::all().iter().find(|field| field.around().contains(&path)).unwrap();
         for value in [json!(5), json!("x"), json!(true), json!([[1]]), json!({"": []}), json!([]), json!({})] {
             let mut config = bundle.config.clone();
             inside.set(&mut config, inside.sample());
@@ -115,10 +115,10 @@ fn an_object_or_a_list_that_is_another_thing_is_named_by_its_path() {
 fn the_program_refuses_every_field_with_status_1_and_makes_nothing() {
     let mut bundle = Bundle::sleeping();
     let config = bundle.config.clone();
-    for (number, field) in fields::all().into_iter().enumerate() {
-        let values = wrong_values(&field);
+    for (number, field) in fields::all().iter().enumerate() {
+        let values = wrong_values(field);
         let value = &values[number % values.len()];
-        if is_taken(&field, value) {
+        if is_taken(field, value) {
             continue;
         }
         bundle.config = config.clone();
@@ -128,4 +128,29 @@ fn the_program_refuses_every_field_with_status_1_and_makes_nothing() {
         assert!(!bundle.store().exists(), "{} {value}", field.path);
     }
     assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+/// No text that the kernel takes has one: it would end there.
+#[test]
+fn a_text_with_a_nul_in_it_is_named_by_its_path() {
+    let bundle = Bundle::sleeping();
+    let mut silent = Vec::new();
+    for field in fields::all().iter().filter(|field| field.typ() == "string") {
+        // What is handed on as it is, and what is for other platforms.
+        if ["annotations{}", "process.commandLine", "process.user.username"].contains(&field.path.as_str()) {
+            continue;
+        }
+        let sample = field.sample();
+        for text in [format!("{}\0", sample.as_str().unwrap()), "/a\0b".to_owned(), "\0".to_owned()] {
+            let mut config = bundle.config.clone();
+            field.set(&mut config, json!(text));
+            let said = fault(bundle.path(), &config);
+            // A free key may stand in brackets.
+            let places = [field.rendered(), field.path.replace("[]", "[0]").replace("{}", "[\"x\"]")];
+            if !said.as_ref().is_some_and(|said| places.iter().any(|place| said.contains(place))) {
+                silent.push(format!("{} {text:?}: {said:?}", field.path));
+            }
+        }
+    }
+    assert!(silent.is_empty(), "{}:\n{}", silent.len(), silent.join("\n"));
 }

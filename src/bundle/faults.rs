@@ -6,7 +6,7 @@
 
 use oci_spec::runtime::Spec;
 use serde_json::error::Category;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::path::{Path, Step, at, at_mut, insert, path_at, render};
 use super::{CONFIG, objects, validate};
@@ -31,7 +31,7 @@ fn stand_ins() -> [Value; 4] {
 /// # Errors
 /// `Kind::Config` that names the line and column if `text` is no JSON, else every value that is of a wrong type,
 /// unknown or missing, with what [`validate`] finds in the rest. It is no error if only sections of other platforms
-/// were wrong: then the configuration is without them.
+/// were wrong, or names of capabilities: then the configuration is without them, and of the latter there is a warning.
 pub fn explain(text: &[u8], first: &serde_json::Error) -> Result<Spec> {
     let mut value: Value = serde_json::from_slice(text).map_err(|error| located(&error))?;
     // In bare JSON a later property replaces an earlier one of its name.
@@ -45,10 +45,16 @@ pub fn explain(text: &[u8], first: &serde_json::Error) -> Result<Spec> {
         object.retain(|key, _| !FOREIGN.contains(&key.as_str()));
     }
     let mut search = Search::default();
+    let unknown = search.take_unknown_capabilities(&mut value);
     let rounds = (MOST_BYTES / text.len().max(1)).clamp(1, MOST);
     let spec = (0..rounds).find_map(|_| search.round(&mut value));
     match spec {
-        Some(spec) if search.found.is_empty() => Ok(spec),
+        Some(spec) if search.found.is_empty() => {
+            for name in unknown {
+                log::warn!("process.capabilities: {name} cannot be given: it is not a known capability");
+            }
+            Ok(spec)
+        }
         spec => Err(search.into_error(spec.as_ref())),
     }
 }
@@ -87,12 +93,7 @@ fn place(text: &[u8], error: &serde_json::Error, message: &str) -> Path {
         let behind = text.get(..read).unwrap_or(text).iter().rposition(|byte| !b",]}".contains(byte));
         behind.unwrap_or_default()
     };
-    let mut path = path_at(text, byte);
-    // Where the parser expects a word it also takes an object, of which the only key is the word, with nothing (a unit).
-    if (next == Some(&b':') && message.starts_with("unknown variant")) || message.ends_with(", expected unit") {
-        path.pop();
-    }
-    path
+    path_at(text, byte)
 }
 
 #[derive(Default)]
@@ -106,6 +107,28 @@ struct Search {
 }
 
 impl Search {
+    /// Takes out words that are no capabilities, and gives them, each once: the specification wants a warning of them.
+    fn take_unknown_capabilities(&mut self, value: &mut Value) -> Vec<String> {
+        let sets: Path = ["process", "capabilities"].map(|key| Step::Key(key.to_owned())).into();
+        let names: Vec<String> =
+            at(value, &sets).and_then(Value::as_object).into_iter().flat_map(Map::keys).cloned().collect();
+        let mut unknown = Vec::new();
+        for name in names {
+            let set = [sets.as_slice(), &[Step::Key(name)]].concat();
+            let words = at(value, &set).and_then(Value::as_array).cloned().unwrap_or_default();
+            // From the last on, so that what is before stays where it is.
+            for (index, word) in words.iter().enumerate().rev() {
+                if word.as_str().is_some_and(|word| !objects::is_capability(word)) {
+                    self.remove(value, &[set.as_slice(), &[Step::Index(index)]].concat());
+                    if !unknown.contains(&show(word)) {
+                        unknown.push(show(word));
+                    }
+                }
+            }
+        }
+        unknown
+    }
+
     /// Parses once; takes a fault out of `value` if there is one.
     fn round(&mut self, value: &mut Value) -> Option<Spec> {
         let text = serde_json::to_vec(value).unwrap_or_default();
@@ -220,25 +243,17 @@ fn element_of(element: &[Step], list: &[Step]) -> Option<usize> {
 /// The parser's `message` about `value` in this project's words.
 fn describe(message: &str, value: Option<&Value>, path: &[Step]) -> String {
     let shown = value.map_or_else(|| "this".to_owned(), show);
-    if matches!(path, [Step::Key(a), Step::Key(b), _, Step::Index(_)] if a == "process" && b == "capabilities")
-        && value.is_some_and(Value::is_string)
-    {
-        return format!("{shown} is not a known capability");
-    }
     if message.starts_with("unknown variant") {
-        let known: Vec<&str> = message.split('`').skip(3).step_by(2).collect();
+        let known: Vec<&str> = message.split('`').skip(3).step_by(2).map(objects::as_specified).collect();
         return format!("{shown} is not a known {} (known: {})", noun(path), known.join(", "));
-    }
-    // That is all that the parser says where it expects one of a few words.
-    if message == "expected value" {
-        return format!("{shown} is not a string");
     }
     if (message.starts_with("invalid type: ") || message.starts_with("invalid value: "))
         && let Some((_, expected)) = message.rsplit_once(", expected ")
     {
         return format!("{shown} is not {}", expectation(expected));
     }
-    format!("{shown}: {message}")
+    // What the parser says may have the value in it, which stands before it as JSON.
+    format!("{shown}: {}", message.replace(char::is_control, " "))
 }
 
 /// What the values of the enumeration at `path` are called.
@@ -276,7 +291,7 @@ fn expectation(expected: &str) -> &str {
         "i64" => "an integer from -9223372036854775808 to 9223372036854775807",
         "a boolean" => "true or false",
         "a sequence" => "a list",
-        "path string" | "unit" => "a string",
+        "path string" => "a string",
         "a map" => "an object",
         other if other.starts_with("struct ") => "an object",
         other => other,
@@ -296,198 +311,4 @@ fn show(value: &Value) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::{Duration, Instant};
-
-    use super::*;
-
-    fn why(text: &str) -> String {
-        let first = objects::from_slice::<Spec>(text.as_bytes()).unwrap_err();
-        explain(text.as_bytes(), &first).unwrap_err().to_string()
-    }
-
-    fn whole() -> Value {
-        json!({
-            "ociVersion": "1.0.2",
-            "root": {"path": "rootfs"},
-            "process": {"cwd": "/", "user": {"uid": 0, "gid": 0}, "args": ["sh"]},
-            "hostname": "a",
-            "linux": {"namespaces": [{"type": "uts"}]},
-        })
-    }
-
-    #[test]
-    fn what_is_no_json_is_found_by_line_and_column() {
-        assert_eq!(why("{\n \"a\": 1,\n  nonsense\n}"), "config.json: line 3 column 3: key must be a string");
-        assert_eq!(why("{"), "config.json: line 1 column 1: EOF while parsing an object");
-        assert_eq!(why(""), "config.json: line 1 column 0: EOF while parsing a value");
-        assert_eq!(why("{} x"), "config.json: line 1 column 4: trailing characters");
-        assert_eq!(
-            why("{\"ociVersion\": \"1.0.0\",\n\"ociVersion\": \"1.0.1\"}"),
-            "config.json: line 2 column 12: duplicate field `ociVersion`"
-        );
-        assert!(why(&"[".repeat(100_000)).contains("recursion limit exceeded"));
-    }
-
-    #[test]
-    fn what_is_no_object_is_no_configuration() {
-        assert_eq!(why("[1]"), "config.json: a list is not an object");
-        assert_eq!(why("5"), "config.json: 5 is not an object");
-    }
-
-    #[test]
-    fn an_unknown_namespace_is_named_with_those_that_are_known() {
-        let mut spec = whole();
-        spec["linux"]["namespaces"] = json!([{"type": "uts"}, {"type": "pid"}, {"type": "foo"}]);
-        assert_eq!(
-            why(&spec.to_string()),
-            "linux.namespaces[2].type: \"foo\" is not a known namespace \
-             (known: mount, cgroup, uts, ipc, user, pid, network, time)"
-        );
-    }
-
-    #[test]
-    fn every_wrong_value_is_named_at_its_place_in_the_file() {
-        let mut spec = whole();
-        spec["process"]["user"]["uid"] = json!(-5);
-        spec["process"]["args"] = json!(["a", 1, "b", 2, {}, "c", null]);
-        spec["process"]["terminal"] = json!("yes");
-        spec["process"]["capabilities"] = json!({"bounding": ["CAP_KILL", "CAP_FOO", "CAP_BAR"]});
-        spec["process"]["rlimits"] =
-            json!([{"type": "RLIMIT_FOO", "soft": 1, "hard": 1}, {"type": "RLIMIT_CPU", "soft": "x"}]);
-        spec["linux"]["resources"] = json!({"memory": {"limit": "1G"}, "devices": 7});
-        spec["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_MAYBE"});
-        let text = why(&spec.to_string());
-        let mut sentences: Vec<&str> = text.split("; ").collect();
-        sentences.sort_unstable();
-        let starts = [
-            "linux.resources.devices: 7 is not a list",
-            "linux.resources.memory.limit: \"1G\" is not an integer from -9223372036854775808 to 9223372036854775807",
-            "linux.seccomp.defaultAction: \"SCMP_ACT_MAYBE\" is not a known seccomp action (known: SCMP_ACT_KILL, ",
-            "process.args[1]: 1 is not a string",
-            "process.args[3]: 2 is not a string",
-            "process.args[4]: an object is not a string",
-            "process.args[6]: null is not a string",
-            "process.capabilities.bounding[1]: \"CAP_FOO\" is not a known capability",
-            "process.capabilities.bounding[2]: \"CAP_BAR\" is not a known capability",
-            "process.rlimits[0].type: \"RLIMIT_FOO\" is not a known resource limit (known: RLIMIT_CPU, ",
-            "process.rlimits[1].soft: \"x\" is not an integer from 0 to 18446744073709551615",
-            "process.terminal: \"yes\" is not true or false",
-            "process.user.uid: -5 is not an integer from 0 to 4294967295",
-        ];
-        assert_eq!(sentences.len(), starts.len(), "{text}");
-        for (sentence, start) in sentences.iter().zip(starts) {
-            assert!(sentence.starts_with(start), "{sentence}");
-        }
-    }
-
-    #[test]
-    fn required_values_that_are_missing_are_all_named() {
-        let mut spec = whole();
-        spec["process"] = json!({});
-        spec["mounts"] = json!([{"type": "proc"}, {"destination": 5}, {"destination": "/a", "options": "ro"}]);
-        spec["hooks"] = json!({"poststop": [{"args": ["x"]}]});
-        spec["linux"]["namespaces"] = json!([{"path": "/x"}, {"type": 3}]);
-        let text = why(&spec.to_string());
-        let mut sentences: Vec<&str> = text.split("; ").collect();
-        sentences.sort_unstable();
-        assert_eq!(
-            sentences,
-            [
-                "hooks.poststop[0].path: is missing",
-                "linux.namespaces[0].type: is missing",
-                "linux.namespaces[1].type: 3 is not a string",
-                "mounts[0].destination: is missing",
-                "mounts[1].destination: 5 is not a string",
-                "mounts[2].options: \"ro\" is not a list",
-                "process.cwd: is missing",
-                "process.user: is missing",
-            ]
-        );
-    }
-
-    #[test]
-    fn faults_of_the_whole_are_reported_with_them_and_consequences_are_not() {
-        let mut spec = whole();
-        spec["ociVersion"] = json!("3.0.0");
-        spec["root"]["path"] = json!(1);
-        spec["linux"]["namespaces"] = json!([{"type": "utz"}]);
-        spec["annotations"] = json!({"": "x", "a.b": 1});
-        let text = why(&spec.to_string());
-        assert!(text.starts_with("ociVersion: \"3.0.0\" is not supported (1.x is); "), "{text}");
-        assert!(text.contains("root.path: 1 is not a string"), "{text}");
-        assert!(text.contains("annotations[\"a.b\"]: 1 is not a string"), "{text}");
-        assert!(!text.contains("empty"), "{text}");
-        assert!(!text.contains("hostname"), "{text}");
-    }
-
-    #[test]
-    fn sections_of_other_platforms_beside_linux_are_like_unknown_ones() {
-        let mut spec = whole();
-        spec["windows"] = json!({"layerFolders": 5});
-        spec["unknown"] = json!(5);
-        let text = spec.to_string();
-        let first = objects::from_slice::<Spec>(text.as_bytes()).unwrap_err();
-        assert_eq!(explain(text.as_bytes(), &first).unwrap().hostname().as_deref(), Some("a"));
-    }
-
-    #[test]
-    fn a_text_with_control_characters_is_shown_escaped() {
-        let mut spec = whole();
-        spec["linux"]["namespaces"][0]["type"] = json!("\u{1b}[2J\n");
-        assert!(
-            why(&spec.to_string()).starts_with(r#"linux.namespaces[0].type: "\u001b[2J\n" is not a known namespace"#)
-        );
-    }
-
-    #[test]
-    fn faults_of_every_kind_are_placed_also_last_and_first_in_their_lists() {
-        let mut spec = whole();
-        spec["process"]["capabilities"] =
-            json!({"bounding": ["X"], "permitted": ["X", "CAP_KILL"], "ambient": [{}, []]});
-        spec["process"]["execCPUAffinity"] = json!({"initial": "a", "final": "0-1,"});
-        spec["linux"]["namespaces"] =
-            json!([{"type": null}, {"type": {"foo": 1}}, {"type": {}}, {"type": []}, {"type": {"uts": 5}}]);
-        spec["linux"]["resources"] = json!({"devices": [{"allow": 1, "access": "r"}, {"allow": "y"}, null, 5]});
-        spec["linux"]["sysctl"] = json!({"a\"b,": [], "c": true});
-        let text = why(&spec.to_string());
-        let mut sentences: Vec<&str> = text.split("; ").collect();
-        sentences.sort_unstable();
-        assert_eq!(
-            sentences,
-            [
-                "linux.namespaces[0].type: null is not a string",
-                "linux.namespaces[1].type: an object is not a known namespace \
-                 (known: mount, cgroup, uts, ipc, user, pid, network, time)",
-                "linux.namespaces[2].type: an object is not a string",
-                "linux.namespaces[3].type: a list is not a string",
-                "linux.namespaces[4].type: an object is not a string",
-                "linux.resources.devices[0].allow: 1 is not true or false",
-                "linux.resources.devices[1].allow: \"y\" is not true or false",
-                "linux.resources.devices[2]: null is not an object",
-                "linux.resources.devices[3]: 5 is not an object",
-                "linux.sysctl.c: true is not a string",
-                r#"linux.sysctl["a\"b,"]: a list is not a string"#,
-                "process.capabilities.ambient[0]: an object is not a string",
-                "process.capabilities.ambient[1]: a list is not a string",
-                "process.capabilities.bounding[0]: \"X\" is not a known capability",
-                "process.capabilities.permitted[0]: \"X\" is not a known capability",
-                "process.execCPUAffinity.final: \"0-1,\": Invalid execCPUAffinity format: 0-1,",
-                "process.execCPUAffinity.initial: \"a\": Invalid execCPUAffinity format: a",
-            ]
-        );
-    }
-
-    #[test]
-    fn a_large_and_wrong_file_is_refused_fast() {
-        let mut spec = whole();
-        spec["process"]["args"] =
-            (0..500_000).map(|i| if i % 2 == 0 { json!(i) } else { json!("x".repeat(20)) }).collect();
-        let text = spec.to_string();
-        let begin = Instant::now();
-        assert!(why(&text).contains("process.args[0]: 0 is not a string"));
-        assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
-        spec["process"]["args"] = (0..2000).map(|i| json!(i)).collect();
-        assert!(why(&spec.to_string()).matches("is not a string").count() > 100);
-    }
-}
+mod tests;

@@ -10,13 +10,16 @@
 mod faults;
 mod id;
 mod load;
+mod nul;
 mod objects;
 mod path;
+mod profile;
 mod spec;
 mod validate;
 
 pub use id::check_id;
 pub use load::{Bundle, load, read, read_process, read_resources};
+pub use profile::{Circumstances, DOCKERS_CAPABILITIES, Profile, kernel_version, read_profile};
 pub use spec::{default_spec, render, write_default};
 pub use validate::validate;
 

@@ -1,6 +1,6 @@
 //! What is checked of a configuration as a whole: its version, its required parts, and what no slice owns.
 
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use oci_spec::runtime::Spec;
 
 use crate::error::Faults;
 
@@ -22,16 +22,9 @@ pub(super) fn check(spec: &Spec) -> Vec<(&'static str, String)> {
         Some(root) if root.path().as_os_str().is_empty() => found.push(("root.path", "is missing or empty".to_owned())),
         Some(_) => {}
     }
-    let Some(linux) = spec.linux() else {
+    if spec.linux().is_none() {
         found.push(("linux", missing_linux(spec)));
         return found;
-    };
-    // Without a UTS namespace of its own, the name would be the host's.
-    let uts = linux.namespaces().iter().flatten().any(|namespace| namespace.typ() == LinuxNamespaceType::Uts);
-    for (path, name) in [("hostname", spec.hostname()), ("domainname", spec.domainname())] {
-        if let Some(name) = name.as_deref().filter(|name| !name.is_empty() && !uts) {
-            found.push((path, format!("{name:?} needs a namespace of type \"uts\" in linux.namespaces")));
-        }
     }
     if spec.annotations().as_ref().is_some_and(|annotations| annotations.contains_key("")) {
         found.push(("annotations", "a key is empty".to_owned()));
@@ -137,23 +130,6 @@ mod tests {
         assert_eq!(sentences(spec.clone()), Vec::<String>::new());
         spec.as_object_mut().unwrap().remove("linux");
         assert_eq!(sentences(spec), ["linux: is missing: the configuration is for vm, and only linux is supported"]);
-    }
-
-    #[test]
-    fn names_need_a_uts_namespace() {
-        let mut spec = whole();
-        spec["linux"] = json!({"namespaces": [{"type": "pid"}]});
-        spec["domainname"] = json!("d");
-        assert_eq!(
-            sentences(spec.clone()),
-            [
-                r#"hostname: "a" needs a namespace of type "uts" in linux.namespaces"#,
-                r#"domainname: "d" needs a namespace of type "uts" in linux.namespaces"#
-            ]
-        );
-        spec["hostname"] = json!("");
-        spec["domainname"] = json!("");
-        assert_eq!(sentences(spec), Vec::<String>::new());
     }
 
     #[test]

@@ -10,7 +10,10 @@ use nix::errno::Errno;
 use super::{CgroupPlan, Undo, UpdatePlan, control, update, v1, v2};
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::cgroups::{ContainerCgroup, ContainerCgroups, Version};
-use crate::sys::process::{pidfd_open, pidfd_send_signal};
+use crate::sys::process::{is_real_time, pidfd_open, pidfd_send_signal};
+
+/// Why a process that is scheduled in real time cannot be in a group, where the kernel shares real time out to groups.
+const NO_REAL_TIME: &str = " (procrt is scheduled in real time, and the group has no budget of it: cpu.rt_runtime_us, linux.resources.cpu.realtimeRuntime)";
 
 /// How long killed processes are given to be gone, and running ones to be frozen.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -44,9 +47,12 @@ impl Entrance {
     /// The kernel refuses, such as `ENOSPC` for a cpuset without CPUs.
     pub fn enter(&self) -> Result<()> {
         self.tasks.iter().try_for_each(|fd| {
-            nix::unistd::write(fd, b"0").map(drop).context(|| {
+            nix::unistd::write(fd, b"0").map(drop).map_err(|errno| {
                 let path = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap_or_default();
-                format!("write \"0\" to {path:?}")
+                // The one reason for which the kernel calls this invalid.
+                let real_time = errno == Errno::EINVAL && is_real_time();
+                let why = if real_time { NO_REAL_TIME } else { "" };
+                Error::from(errno).context(format!("write \"0\" to {path:?}{why}"))
             })
         })
     }
@@ -72,15 +78,20 @@ impl Cgroup {
     pub fn begin(plan: &CgroupPlan) -> Result<Self> {
         let mut cgroup =
             Self { made: Vec::with_capacity(plan.groups.len()), ..Self::open(&ContainerCgroups(Vec::new())) };
-        cgroup.make(plan, Version::V2).inspect_err(|_| cgroup.unmake())?;
+        if plan.scope.is_none() {
+            cgroup.make(plan, Version::V2).inspect_err(|_| cgroup.unmake())?;
+        }
         Ok(cgroup)
     }
 
-    /// Makes the version 1 part of `plan`. What was made when this fails is for [`Cgroup::unmake`].
+    /// Makes the version 1 part of `plan`; of a scope, which systemd has started by now, sets the limits. What was made when this fails is for [`Cgroup::unmake`].
     ///
     /// # Errors
     /// As [`Cgroup::create`].
     pub fn finish(&mut self, plan: &CgroupPlan) -> Result<()> {
+        if plan.scope.is_some() {
+            self.make(plan, Version::V2)?;
+        }
         self.make(plan, Version::V1)
     }
 
@@ -93,7 +104,10 @@ impl Cgroup {
                         self.taken = Some(taken);
                     }
                 }
-                Version::V2 => drop(self.v2_dir.set(v2::create(group, &mut self.made)?)),
+                Version::V2 => drop(self.v2_dir.set(match plan.scope {
+                    None => v2::create(group, &mut self.made)?,
+                    Some(_) => v2::set_up(group)?,
+                })),
             }
             self.cgroups.0.push(group.cgroup.clone());
         }
@@ -252,6 +266,15 @@ impl Cgroup {
             self.thaw()?;
         }
         sent
+    }
+
+    /// Lets processes that were killed die. On version 1 the freezer holds them too.
+    ///
+    /// # Errors
+    /// As [`Cgroup::freeze`].
+    pub fn let_die(&self) -> Result<()> {
+        let frozen = self.of(Version::V2).next().is_none() && self.is_frozen()?;
+        if frozen { self.thaw() } else { Ok(()) }
     }
 
     /// Stops every process where it is, and waits until all are.

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxResources, Spec};
 
-use super::{Cgroup, CgroupPlan, plan};
+use super::{Cgroup, CgroupPlan, plan, plan_update};
 use crate::error::{Faults, Kind, Result};
 use crate::host::cgroups::{Hierarchies, Version};
 
@@ -96,7 +96,7 @@ fn as_root_an_allocation_past_the_memory_limit_is_killed() {
 fn as_root_cpu_time_past_the_quota_is_throttled() {
     let guard = Guard::new("cpu", r#"{"cpu": {"shares": 512, "quota": 10000, "period": 100000}}"#).unwrap();
     let begin = Instant::now();
-    let output = guard.run("i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; cat /proc/$$/stat");
+    let output = guard.run("i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done; cat /proc/$$/stat");
     assert!(output.status.success(), "{output:?}");
     let cpu = guard.cgroup.cgroups().0.iter().find(|c| c.hierarchy.has("cpu")).unwrap().dir();
     let stat = std::fs::read_to_string(cpu.join("cpu.stat")).unwrap();
@@ -151,7 +151,7 @@ fn as_root_a_device_that_no_rule_allows_cannot_be_opened_or_made() {
 
 #[test]
 fn as_root_every_hierarchy_is_joined_and_killed_and_removed() {
-    let guard = Guard::new("whole", r#"{"memory": {}, "pids": {"limit": 0}, "cpu": {"shares": 0}}"#).unwrap();
+    let guard = Guard::new("whole", r#"{"memory": {}, "pids": {"limit": -1}, "cpu": {"shares": 0}}"#).unwrap();
     assert!(guard.cgroup.is_empty().unwrap());
     let mut child = guard.shell("sleep 100 & sleep 100");
     child.stdin.take().unwrap().write_all(b"go\n").unwrap();
@@ -207,6 +207,63 @@ fn as_root_the_version_1_freezer_kills_where_version_2_is_not_there() {
     assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
     guard.cgroup.remove().unwrap();
     assert!(guard.cgroup.birth_fd().unwrap().is_none());
+}
+
+#[test]
+fn as_root_the_version_1_freezer_stops_a_storm_of_forks() {
+    let mut plan = plan_of("storm", r#"{"pids": {"limit": 60}}"#);
+    plan.groups.retain(|group| group.cgroup.hierarchy.version == Version::V1);
+    if plan.groups.is_empty() {
+        eprintln!("not run: this machine has no hierarchy of version 1");
+        return;
+    }
+    let guard = Guard { cgroup: Cgroup::create(&plan).unwrap() };
+    let storm = "for i in 1 2 3 4 5 6; do (while :; do (:) & (:) & (: | :); done) 2>/dev/null & done; exec sleep 100";
+    let mut child = guard.shell(storm);
+    child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    for _ in 0..30 {
+        guard.cgroup.freeze().unwrap();
+        assert!(guard.cgroup.is_frozen().unwrap());
+        let before = guard.cgroup.pids().unwrap();
+        std::thread::sleep(Duration::from_millis(2));
+        assert_eq!(guard.cgroup.pids().unwrap(), before);
+        guard.cgroup.thaw().unwrap();
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    guard.cgroup.kill(libc::SIGKILL).unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
+    guard.cgroup.remove().unwrap();
+    assert!(guard.dirs().iter().all(|dir| !dir.exists()));
+}
+
+#[test]
+fn as_root_there_is_one_device_program_at_a_time() {
+    let deny = r#"{"devices": [{"allow": false}]}"#;
+    let allow = r#"{"devices": [{"allow": true}]}"#;
+    let other =
+        r#"{"devices": [{"allow": false}, {"allow": true, "type": "c", "major": 10, "minor": 229, "access": "rw"}]}"#;
+    let guard = Guard::new("programs", deny).unwrap();
+    let Some(fd) = guard.cgroup.birth_fd().unwrap() else {
+        eprintln!("not run: this machine has no hierarchy of version 2");
+        return;
+    };
+    let count = || crate::sys::bpf::own_device_programs(fd).unwrap().len();
+    if guard.cgroup.cgroups().0.iter().any(|cgroup| cgroup.hierarchy.has("devices")) {
+        assert_eq!(count(), 0);
+        return;
+    }
+    assert_eq!(count(), 1);
+    let mut current: LinuxResources = serde_json::from_str(deny).unwrap();
+    for (next, programs) in [(other, 1), (deny, 1), (allow, 0), (other, 1), (other, 1)] {
+        let named: LinuxResources = serde_json::from_str(next).unwrap();
+        let plan = plan_update(guard.cgroup.cgroups(), &current, &named, &mut Faults::default()).unwrap();
+        guard.cgroup.update(&plan).unwrap();
+        current = plan.resources;
+        assert_eq!(count(), programs, "{next}");
+    }
+    // Whoever comes to the same place has one too.
+    drop(Cgroup::create(&plan_of("programs", other)).unwrap());
+    assert_eq!(count(), 1);
 }
 
 #[test]

@@ -19,9 +19,12 @@ mod device_program;
 mod devices;
 mod group;
 mod io;
+mod oom;
 mod plan;
 mod resources;
+mod stats;
 mod sub;
+pub mod systemd;
 mod update;
 mod v1;
 mod v2;
@@ -37,7 +40,9 @@ use serde::Serialize;
 
 pub use devices::{Access, DeviceKind, DevicePolicy, DeviceRule};
 pub use group::{Cgroup, Entrance};
-pub use plan::{needs_own_paths, plan};
+pub use oom::OomWatch;
+pub use plan::{needs_own_paths, plan, plan_scope};
+pub use stats::Stats;
 pub use sub::inside;
 pub use update::{Undo, UpdatePlan, plan_update};
 
@@ -51,6 +56,9 @@ pub struct CgroupPlan {
     pub groups: Vec<GroupPlan>,
     /// What the container may do with devices: in one of the groups, this is writes or a program.
     pub devices: DevicePolicy,
+    /// systemd makes the version 2 group, as this unit's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<systemd::ScopePlan>,
 }
 
 /// One hierarchy's part of a [`CgroupPlan`].
@@ -66,6 +74,9 @@ pub struct GroupPlan {
     pub usage_check: Option<UsageCheck>,
     /// Version 2: the device policy as a program.
     pub device_program: Option<Vec<Instruction>>,
+    /// Version 2: the uid, on the host, that the group is given to, so that the container can make groups inside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<u32>,
 }
 
 /// One value for one file of a cgroup.
@@ -97,7 +108,14 @@ pub struct UsageCheck {
 impl GroupPlan {
     /// Nothing but the group itself.
     fn new(cgroup: ContainerCgroup) -> Self {
-        Self { cgroup, controllers: Vec::new(), writes: Vec::new(), usage_check: None, device_program: None }
+        Self {
+            cgroup,
+            controllers: Vec::new(),
+            writes: Vec::new(),
+            usage_check: None,
+            device_program: None,
+            owner: None,
+        }
     }
 }
 
@@ -116,14 +134,15 @@ impl CgroupPlan {
 
     /// The plan in words, a line a step.
     pub fn describe(&self) -> Vec<String> {
-        let mut lines = Vec::new();
+        let mut lines = self.scope.as_ref().map(systemd::ScopePlan::describe).unwrap_or_default();
         for group in &self.groups {
             let hierarchy = &group.cgroup.hierarchy;
             let name = match hierarchy.version {
                 crate::host::cgroups::Version::V2 => "version 2".to_owned(),
                 crate::host::cgroups::Version::V1 => hierarchy.controllers.join(","),
             };
-            lines.push(format!("make the control group {} ({name})", group.cgroup.dir().display()));
+            let verb = if self.scope.is_some() { "use" } else { "make" };
+            lines.push(format!("{verb} the control group {} ({name})", group.cgroup.dir().display()));
             if !group.controllers.is_empty() {
                 lines.push(format!("have {} handed down to it", group.controllers.join(", ")));
             }
@@ -140,6 +159,9 @@ impl CgroupPlan {
             }
             if let Some(program) = &group.device_program {
                 lines.push(format!("attach a device program of {} instructions: {}", program.len(), self.devices));
+            }
+            if let Some(owner) = group.owner {
+                lines.push(format!("give it to user {owner}"));
             }
         }
         lines

@@ -2,11 +2,11 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Mount, Spec};
 
 use super::devices::DevicePolicy;
 use super::resources::Resources;
-use super::{CgroupPlan, FileWrite, GroupPlan, device_program};
+use super::{CgroupPlan, FileWrite, GroupPlan, device_program, systemd};
 use crate::error::Faults;
 use crate::host::cgroups::{ContainerCgroup, Hierarchies, Hierarchy, Layout, Version};
 
@@ -25,11 +25,29 @@ pub fn needs_own_paths(spec: &Spec) -> bool {
 /// below procrt's own cgroup, or on a unified host below that one's parent, which has no processes of its own; without
 /// it, the cgroup is `/procrt/ID`. A value of zero or an empty list among the resources means that nothing is asked for.
 pub fn plan(spec: &Spec, id: &str, hierarchies: &Hierarchies, faults: &mut Faults) -> CgroupPlan {
-    let location = location(spec, id, faults);
+    plan_at(&location(spec, id, faults), spec, hierarchies, faults)
+}
+
+/// Decides the control groups of a container that is a scope of `manager`'s, with `linux.cgroupsPath` in the form
+/// `slice:prefix:name`: the same, but for where they are and who makes them.
+pub fn plan_scope(
+    spec: &Spec,
+    id: &str,
+    hierarchies: &Hierarchies,
+    manager: &systemd::Manager,
+    faults: &mut Faults,
+) -> CgroupPlan {
+    let location = systemd::location(configured_path(spec), id, manager, faults);
+    let mut plan = plan_at(&location.path, spec, hierarchies, faults);
+    systemd::add_scope(&mut plan, (spec, id), hierarchies, (manager, location), faults);
+    plan
+}
+
+fn plan_at(location: &Path, spec: &Spec, hierarchies: &Hierarchies, faults: &mut Faults) -> CgroupPlan {
     let mut groups = Vec::with_capacity(hierarchies.list.len());
     for hierarchy in &hierarchies.list {
         let path = if location.is_absolute() {
-            location.clone()
+            location.to_owned()
         } else {
             let Some(base) = own_base(hierarchy, hierarchies.layout) else {
                 faults.unsupported(
@@ -38,7 +56,7 @@ pub fn plan(spec: &Spec, id: &str, hierarchies: &Hierarchies, faults: &mut Fault
                 );
                 break;
             };
-            base.join(&location)
+            base.join(location)
         };
         let cgroup = ContainerCgroup { hierarchy: hierarchy.clone(), path };
         let group = GroupPlan::new(cgroup);
@@ -48,12 +66,15 @@ pub fn plan(spec: &Spec, id: &str, hierarchies: &Hierarchies, faults: &mut Fault
     }
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     let rules = resources.and_then(|r| r.devices().as_deref()).unwrap_or_default();
-    let mut plan = CgroupPlan { groups, devices: DevicePolicy::new(rules, faults) };
+    let mut plan = CgroupPlan { groups, devices: DevicePolicy::new(rules, faults), scope: None };
     if plan.groups.is_empty() && faults.is_empty() {
         faults.unsupported("linux.cgroupsPath", "no control group hierarchy is mounted at or below /sys/fs/cgroup");
         return plan;
     }
     add_devices(&mut plan, faults);
+    if hierarchies.layout == Layout::Unified {
+        plan.groups[0].owner = owner(spec);
+    }
     if let Some(resources) = resources {
         Resources { groups: &mut plan.groups, faults, live: false }.all(resources);
     }
@@ -70,7 +91,7 @@ fn location(spec: &Spec, id: &str, faults: &mut Faults) -> PathBuf {
     let mut refuse = |why: &str| faults.add("linux.cgroupsPath", format_args!("{path:?} {why}"));
     let text = path.to_string_lossy();
     if path.is_relative() && text.matches(':').count() == 2 {
-        refuse("is systemd's form, slice:prefix:name, which is not for control groups that procrt makes itself");
+        refuse("is systemd's form, slice:prefix:name, which needs --systemd-cgroup");
     }
     if text.contains(['\0', '\n']) {
         refuse("has a zero byte or a line break in it");
@@ -83,6 +104,35 @@ fn location(spec: &Spec, id: &str, faults: &mut Faults) -> PathBuf {
         refuse("is the root control group, which is no container's");
     }
     location
+}
+
+/// The uid on the host of the container's user, if that is to own the container's cgroup: with a user and a cgroup
+/// namespace of its own, and the cgroup mounted to be written to (config-linux.md, "Cgroup ownership").
+fn owner(spec: &Spec) -> Option<u32> {
+    let linux = spec.linux().as_ref()?;
+    let makes = |kind| {
+        let new = |namespace: &LinuxNamespace| {
+            namespace.typ() == kind && namespace.path().as_ref().is_none_or(|path| path.as_os_str().is_empty())
+        };
+        linux.namespaces().iter().flatten().any(new)
+    };
+    let writable = |mount: &Mount| {
+        matches!(mount.typ().as_deref(), Some("cgroup" | "cgroup2"))
+            && !mount.options().iter().flatten().any(|option| option == "ro")
+    };
+    if !makes(LinuxNamespaceType::User)
+        || !makes(LinuxNamespaceType::Cgroup)
+        || !spec.mounts().iter().flatten().any(writable)
+    {
+        return None;
+    }
+    let uid = spec.process().as_ref().map_or(0, |process| process.user().uid());
+    let mappings = linux.uid_mappings().iter().flatten();
+    let mut hosts = mappings.filter_map(|map| {
+        let offset = uid.checked_sub(map.container_id()).filter(|offset| *offset < map.size())?;
+        map.host_id().checked_add(offset)
+    });
+    hosts.next()
 }
 
 /// What a relative path is below, in one hierarchy.

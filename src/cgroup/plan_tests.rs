@@ -90,7 +90,7 @@ fn paths_that_lead_elsewhere_are_refused() {
     let message = |path: &str| refused(&format!(r#""cgroupsPath": "{path}""#), &unified()).1;
     assert_eq!(message("/a/../b"), r#"linux.cgroupsPath: "/a/../b" has ".." in it"#);
     assert!(message("/").ends_with("is the root control group, which is no container's"));
-    assert!(message("user.slice:procrt:a").contains("systemd's form"));
+    assert!(message("user.slice:procrt:a").contains("needs --systemd-cgroup"));
 }
 
 #[test]
@@ -145,11 +145,20 @@ fn zeroes_and_empty_lists_ask_for_nothing() {
     let asked = resources(
         r#""memory": {"limit": 0, "swap": 0, "disableOOMKiller": false, "useHierarchy": false, "kernel": 0},
            "cpu": {"shares": 0, "quota": 0, "period": 0, "cpus": "", "mems": "", "idle": 0, "burst": 0},
-           "pids": {"limit": 0}, "blockIO": {"weight": 0, "weightDevice": [], "throttleReadBpsDevice": []},
+           "blockIO": {"weight": 0, "weightDevice": [], "throttleReadBpsDevice": []},
            "hugepageLimits": [], "network": {"classID": 0, "priorities": []}, "rdma": {}, "unified": {}"#,
     );
     assert!(writes(&planned(&asked, &hybrid())).is_empty());
     assert!(writes(&planned(&asked, &unified())).is_empty());
+}
+
+#[test]
+fn a_limit_of_no_process_lets_the_first_one_make_no_other() {
+    let asked = resources(r#""pids": {"limit": 0}"#);
+    for hierarchies in [hybrid(), unified()] {
+        let planned = planned(&asked, &hierarchies);
+        assert!(writes(&planned).iter().any(|write| write.ends_with("pids.max=1")), "{:?}", writes(&planned));
+    }
 }
 
 #[test]

@@ -204,9 +204,12 @@ impl Resources<'_> {
         }
     }
 
-    /// A limit of 0 is no limit, as runc had it up to 1.3: the specification's "not set" arrives here as 0 too.
+    /// 0 is a limit (config-linux.md, "PIDs"); what has none is without `pids` here. Nobody could be born under it on version
+    /// 2, so it is written as 1, under which the container's first process can make no other either; runc does the same.
     fn pids(&mut self, pids: Option<&LinuxPids>) {
-        let Some(limit) = self.limit(pids.map(LinuxPids::limit), "pids.limit") else { return };
+        let Some(limit) = pids.map(LinuxPids::limit) else { return };
+        let limit = if limit == 0 { Some(1) } else { self.limit(Some(limit), "pids.limit") };
+        let Some(limit) = limit else { return };
         if let Some(mut target) = self.target("pids", "pids.limit") {
             target.write("pids.limit", "pids.max", or_max(limit));
         }

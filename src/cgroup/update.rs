@@ -24,6 +24,18 @@ pub struct UpdatePlan {
     devices: Option<(DevicePolicy, DevicePolicy)>,
 }
 
+impl UpdatePlan {
+    /// What is written in each of the container's cgroups.
+    pub(super) fn writes(&self) -> impl Iterator<Item = &[FileWrite]> {
+        self.groups.iter().map(|group| &group.writes[..])
+    }
+
+    /// The device policy before, and the new one, if it is another.
+    pub(super) fn devices(&self) -> Option<&(DevicePolicy, DevicePolicy)> {
+        self.devices.as_ref()
+    }
+}
+
 /// Decides what changes when `named` is asked for of a container that has `current`. What is not named stays, and with
 /// it values that somebody else has changed since. As everywhere, 0 and nothing are "not named", but for `cpu.idle`,
 /// `cpu.burst` and `memory.swappiness`; a list of device rules replaces all that were there.
@@ -36,6 +48,12 @@ pub fn plan_update(
     named: &LinuxResources,
     faults: &mut Faults,
 ) -> Result<UpdatePlan> {
+    // What create takes for a limit is nothing here, as every other 0 is.
+    let mut named = named.clone();
+    if named.pids().as_ref().is_some_and(|pids| pids.limit() == 0) {
+        named.set_pids(None);
+    }
+    let named = &named;
     let resources = merged(current, named)?;
     let mut groups = groups_of(cgroups, &resources, faults);
     // What is wrong with these by themselves is not what is asked for.
@@ -84,8 +102,8 @@ fn merged(current: &LinuxResources, named: &LinuxResources) -> Result<LinuxResou
     let failed = |error: serde_json::Error| Error::system(format!("join resources: {error}"));
     let mut all = serde_json::to_value(current).map_err(failed)?;
     merge(&mut all, serde_json::to_value(named).map_err(failed)?);
-    // Read as text again: reading a tree would be a second parser in the program.
-    serde_json::from_slice(&serde_json::to_vec(&all).map_err(failed)?).map_err(failed)
+    // Read as text, as the record is: reading a tree would be another parser in the program.
+    serde_json::from_str(&all.to_string()).map_err(failed)
 }
 
 fn merge(current: &mut Value, named: Value) {
@@ -139,6 +157,11 @@ pub struct Undo {
 }
 
 impl Undo {
+    /// The files that were written, with what they said before.
+    pub(super) fn values(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.writes.iter().map(|(_, file, value)| (file.as_str(), value.as_str()))
+    }
+
     /// Puts everything back, the last first; what cannot be is logged.
     pub fn put_back(mut self) {
         let put_back = self.devices.take().map_or(Ok(()), |(cgroups, old, new)| set_devices(&cgroups, &new, &old));

@@ -6,12 +6,17 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::AtFlags;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::uio::pread;
+use nix::unistd::{Uid, fchownat};
 
 use super::{GroupPlan, control};
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys::bpf::{self, Instruction};
+
+/// Where the kernel says which files of a cgroup its owner needs.
+const DELEGATE: &str = "/sys/kernel/cgroup/delegate";
 
 /// Makes one container's cgroup, and answers its directory's descriptor. What is made goes to `made`, also on failure.
 ///
@@ -29,15 +34,52 @@ pub(super) fn create(plan: &GroupPlan, made: &mut Vec<PathBuf>) -> Result<OwnedF
         }
         refuse_threaded(&dir)
     })?;
-    control::write_all(Some(fd.as_fd()), &dir, &plan.writes, hand_down_once(plan))?;
     if existed {
+        control::write_all(Some(fd.as_fd()), &dir, &plan.writes, hand_down_once(plan))?;
         set_device_program(fd.as_fd(), &dir, plan.device_program.as_deref())?;
-    } else if let Some(program) = &plan.device_program {
-        let program = bpf::load_device_program(program).context(|| "load the device program")?;
-        bpf::attach_device_program(fd.as_fd(), program.as_fd(), None)
-            .context(|| format!("attach the device program to {dir:?}"))?;
+        if let Some(owner) = plan.owner {
+            give_to(owner, fd.as_fd(), &dir)?;
+        }
+    } else {
+        set_limits(plan, fd.as_fd(), &dir)?;
     }
     Ok(fd)
+}
+
+/// Puts the limits into a cgroup that systemd has made, and answers its directory's descriptor.
+pub(super) fn set_up(plan: &GroupPlan) -> Result<OwnedFd> {
+    let dir = plan.cgroup.dir();
+    let fd = control::open_dir(&dir).context(|| format!("open control group {dir:?}"))?;
+    set_limits(plan, fd.as_fd(), &dir)?;
+    Ok(fd)
+}
+
+/// Writes the limits of a cgroup that is new.
+fn set_limits(plan: &GroupPlan, fd: BorrowedFd, dir: &Path) -> Result<()> {
+    control::write_all(Some(fd), dir, &plan.writes, hand_down_once(plan))?;
+    if let Some(owner) = plan.owner {
+        give_to(owner, fd, dir)?;
+    }
+    let Some(program) = &plan.device_program else { return Ok(()) };
+    let program = bpf::load_device_program(program).context(|| "load the device program")?;
+    bpf::attach_device_program(fd, program.as_fd(), None).context(|| format!("attach the device program to {dir:?}"))
+}
+
+/// Gives a cgroup to `owner`: the directory, and the files that the kernel says may be given away (cgroup-v2.rst,
+/// "Model of Delegation"). The limits stay root's.
+fn give_to(owner: u32, fd: BorrowedFd, dir: &Path) -> Result<()> {
+    let what = |name: &str| format!("give {:?} to user {owner}", dir.join(name));
+    let uid = Some(Uid::from_raw(owner));
+    fchownat(fd, ".", uid, None, AtFlags::empty()).context(|| what(""))?;
+    let list = std::fs::read_to_string(DELEGATE).context(|| format!("read {DELEGATE}"))?;
+    for name in list.lines().filter(|name| !name.is_empty() && !name.contains('/')) {
+        match fchownat(fd, name, uid, None, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            // It is of a controller that the group does not have.
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(errno).context(|| what(name)),
+        }
+    }
+    Ok(())
 }
 
 /// Checks that a directory that was there can have processes with memory of their own.

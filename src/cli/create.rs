@@ -63,14 +63,11 @@ impl Options {
     /// What the container's maker takes.
     ///
     /// # Errors
-    /// `Kind::Config` for an id that is none; `Kind::Unsupported` for `--rootless true` and `--systemd-cgroup`.
+    /// `Kind::Config` for an id that is none; `Kind::Unsupported` for `--rootless true`.
     pub fn resolve(self, global: &Global) -> Result<CreateOptions> {
         check_id(&self.id)?;
         if global.rootless == Rootless::True {
             return Err(Error::unsupported("--rootless true: passing over what is refused is not supported"));
-        }
-        if global.systemd_cgroup {
-            return Err(Error::unsupported("--systemd-cgroup: control groups made by systemd are not supported"));
         }
         let activation = activation()?;
         let notify = activation.as_ref().is_some_and(|activation| activation.notify_socket.is_some());
@@ -88,6 +85,7 @@ impl Options {
             activation,
             notify_directory,
             systemd_cgroup: global.systemd_cgroup,
+            missing_lsm: global.missing_lsm.into(),
         })
     }
 }

@@ -142,6 +142,7 @@ impl Run for Args {
             preserve_fds: self.preserve_fds,
             cgroups: self.cgroup,
             ignore_paused: self.ignore_paused,
+            missing_lsm: global.missing_lsm.into(),
         };
         container::exec(&global.store()?, &options)
     }

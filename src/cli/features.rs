@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::global::Global;
 use super::{Run, print_json, version};
 use crate::bundle::{OCI_VERSION, OCI_VERSION_MIN};
+use crate::cgroup::systemd;
 use crate::error::Result;
 use crate::hooks::HooksPlan;
 use crate::process::memory_policy;
@@ -65,6 +66,8 @@ pub struct Document {
     mount_options: Vec<&'static str>,
     linux: Linux,
     annotations: BTreeMap<&'static str, &'static str>,
+    /// Annotations of a configuration that change what is done; what ends with a dot is what they begin with.
+    potentially_unsafe_config_annotations: Vec<&'static str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -76,10 +79,18 @@ struct Linux {
     seccomp: Seccomp,
     apparmor: Enabled,
     selinux: Enabled,
-    intel_rdt: Enabled,
+    intel_rdt: IntelRdt,
     memory_policy: MemoryPolicy,
     mount_extensions: MountExtensions,
     net_devices: Enabled,
+}
+
+/// The `linux.intelRdt` object.
+#[derive(Debug, Serialize)]
+struct IntelRdt {
+    enabled: bool,
+    schemata: bool,
+    monitoring: bool,
 }
 
 /// The `linux.memoryPolicy` object.
@@ -114,7 +125,7 @@ pub fn document() -> Document {
         linux: Linux {
             namespaces: namespaces::NAMES.iter().map(|(name, _)| *name).collect(),
             capabilities: capabilities.iter().map(ToString::to_string).collect(),
-            cgroup: Cgroup { v1: true, v2: true, systemd: false, systemd_user: false, rdma: false },
+            cgroup: Cgroup { v1: true, v2: true, systemd: true, systemd_user: true, rdma: true },
             seccomp: Seccomp {
                 enabled: true,
                 actions: support::actions(),
@@ -124,9 +135,8 @@ pub fn document() -> Document {
                 supported_flags: support::supported_flags(),
             },
             apparmor: enabled(true),
-            // The process's label is applied, that of the mounts is not.
-            selinux: enabled(false),
-            intel_rdt: enabled(false),
+            selinux: enabled(true),
+            intel_rdt: IntelRdt { enabled: true, schemata: true, monitoring: true },
             memory_policy: MemoryPolicy {
                 modes: memory_policy::MODES.iter().map(ToString::to_string).collect(),
                 flags: memory_policy::FLAGS.iter().map(ToString::to_string).collect(),
@@ -135,12 +145,71 @@ pub fn document() -> Document {
             net_devices: enabled(true),
         },
         annotations,
+        potentially_unsafe_config_annotations: vec![systemd::PROPERTY_ANNOTATIONS],
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::bundle::Bundle;
+    use crate::container::CreateOptions;
+    use crate::container::plan::decide;
+    use crate::error::Faults;
+    use crate::host::cgroups::{Hierarchies, Hierarchy, Layout, Version};
+
+    /// What speaks against a configuration with this in `linux`, on a machine with every controller of version 2.
+    fn faults_of(linux: &Value) -> Option<String> {
+        let mut config = json!({
+            "ociVersion": "1.3.0", "root": {"path": "r"}, "process": {"user": {"uid": 0, "gid": 0}, "cwd": "/", "args": ["x"]},
+            "linux": {"namespaces": [{"type": "mount"}, {"type": "network"}]}
+        });
+        config["linux"].as_object_mut().unwrap().extend(linux.as_object().unwrap().clone());
+        let bundle = Bundle {
+            dir: "/b".into(),
+            rootfs: "/b/r".into(),
+            spec: serde_json::from_str(&config.to_string()).unwrap(),
+        };
+        let unified = Hierarchy {
+            version: Version::V2,
+            mount_point: "/sys/fs/cgroup".into(),
+            controllers: ["cpuset", "cpu", "io", "memory", "pids", "rdma"].map(str::to_owned).into(),
+            own_path: None,
+        };
+        let hierarchies = Hierarchies { layout: Layout::Unified, list: vec![unified] };
+        let options = CreateOptions { id: "x".to_owned(), ..CreateOptions::default() };
+        let mut faults = Faults::default();
+        decide(&bundle, &options, &hierarchies, None, &mut faults);
+        faults.into_result().err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_said_to_be_there_is_planned() {
+        let linux = document().linux;
+        for (said, fields) in [
+            (linux.cgroup.rdma, json!({"resources": {"rdma": {"mlx5_0": {"hcaHandles": 1}}}})),
+            (linux.intel_rdt.enabled, json!({"intelRdt": {"closID": "x", "l3CacheSchema": "L3:0=f"}})),
+            (linux.intel_rdt.schemata, json!({"intelRdt": {"schemata": ["L3:0=f"]}})),
+            (linux.intel_rdt.monitoring, json!({"intelRdt": {"enableMonitoring": true}})),
+            (linux.net_devices.enabled, json!({"netDevices": {"eth0": {"name": "net0"}}})),
+        ] {
+            let faults = faults_of(&fields);
+            assert_eq!(faults.is_none(), said, "{fields}: {faults:?}");
+        }
+        if !crate::sys::memory::has_memory_policies() {
+            return;
+        }
+        for mode in &linux.memory_policy.modes {
+            let nodes = if matches!(mode.as_str(), "MPOL_DEFAULT" | "MPOL_LOCAL") { "" } else { "0" };
+            assert_eq!(faults_of(&json!({"memoryPolicy": {"mode": mode, "nodes": nodes}})), None, "{mode}");
+        }
+        for flag in &linux.memory_policy.flags {
+            let policy = json!({"mode": "MPOL_BIND", "nodes": "0", "flags": [flag]});
+            assert_eq!(faults_of(&json!({"memoryPolicy": policy})), None, "{flag}");
+        }
+    }
 
     #[test]
     fn the_document_is_the_specifications() {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, FromArgMatches, ValueEnum};
 
-use crate::container::Store;
+use crate::container::{Missing, Store};
 use crate::error::{Context, Result};
 
 /// How the log is written.
@@ -20,6 +20,22 @@ pub enum Rootless {
     True,
     False,
     Auto,
+}
+
+/// What becomes of labels for security modules that this kernel does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MissingLsm {
+    Error,
+    Warn,
+}
+
+impl From<MissingLsm> for Missing {
+    fn from(what: MissingLsm) -> Self {
+        match what {
+            MissingLsm::Error => Self::Refused,
+            MissingLsm::Warn => Self::LeftOut,
+        }
+    }
 }
 
 /// An OCI container runtime for Linux.
@@ -48,7 +64,7 @@ pub struct Global {
     #[arg(long)]
     pub debug: bool,
 
-    /// Have systemd make the control groups (not supported yet: create and run refuse it)
+    /// Have systemd make the control groups: linux.cgroupsPath is then SLICE:PREFIX:NAME
     #[arg(long)]
     pub systemd_cgroup: bool,
 
@@ -57,6 +73,13 @@ pub struct Global {
     #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
     #[arg(hide_default_value = true, hide_possible_values = true)]
     pub rootless: Rootless,
+
+    /// What to do with an AppArmor profile or SELinux label that config.json or an option asks for where this kernel
+    /// has no such security module: error refuses (the default); warn leaves it out with a warning. With warn, what
+    /// was to be confined runs without that confinement: it is for bundles moved here from another host
+    #[arg(long, value_name = "WHAT", value_enum, default_value = "error")]
+    #[arg(hide_default_value = true, hide_possible_values = true)]
+    pub missing_lsm: MissingLsm,
 
     /// Accepted for runc's callers: there is no checkpoint to use it for.
     #[arg(long, value_name = "PATH", hide = true)]

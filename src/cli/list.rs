@@ -58,7 +58,8 @@ fn table(containers: &[Report]) -> Result<String> {
             report.id.clone(),
             report.pid.to_string(),
             status(report)?,
-            report.bundle.display().to_string(),
+            // A line is a container, whatever the path has in it.
+            report.bundle.display().to_string().replace(char::is_control, "?"),
             report.created.clone(),
             report.owner.clone(),
         ]);
@@ -91,6 +92,24 @@ fn status(report: &Report) -> Result<String> {
 mod tests {
     use super::*;
     use crate::container::Status;
+
+    #[test]
+    fn a_path_breaks_no_line_and_is_obeyed_by_no_terminal() {
+        let report = Report {
+            oci_version: "1.3.0".to_owned(),
+            id: "x".to_owned(),
+            pid: 0,
+            status: Status::Stopped,
+            bundle: "/a\nb\u{1b}[2J".into(),
+            rootfs: "/r".into(),
+            created: "now".to_owned(),
+            annotations: std::collections::BTreeMap::default(),
+            owner: "root".to_owned(),
+        };
+        let text = table(&[report]).unwrap();
+        assert_eq!(text.lines().count(), 2);
+        assert!(text.contains(" /a?b?[2J "), "{text:?}");
+    }
 
     #[test]
     fn the_table_has_runcs_columns() {

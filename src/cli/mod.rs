@@ -9,6 +9,7 @@
 
 mod create;
 mod delete;
+mod events;
 mod exec;
 pub mod explain;
 pub mod features;
@@ -21,6 +22,7 @@ mod pause;
 mod ps;
 mod resume;
 mod run;
+mod seccomp;
 mod spec;
 mod start;
 mod state;
@@ -111,8 +113,14 @@ static COMMANDS: [(&str, &[Entry]); 3] = [
             entry::<delete::Args>(),
         ],
     ),
-    ("Containers that are there", &[entry::<state::Args>(), entry::<list::Args>(), entry::<ps::Args>()]),
-    ("Bundles, and procrt itself", &[entry::<spec::Args>(), entry::<explain::Args>(), entry::<features::Args>()]),
+    (
+        "Containers that are there",
+        &[entry::<state::Args>(), entry::<list::Args>(), entry::<ps::Args>(), entry::<events::Args>()],
+    ),
+    (
+        "Bundles, and procrt itself",
+        &[entry::<spec::Args>(), entry::<explain::Args>(), entry::<seccomp::Args>(), entry::<features::Args>()],
+    ),
 ];
 
 fn find(name: &str) -> Option<&'static Entry> {
@@ -259,7 +267,8 @@ mod tests {
             .filter_map(|line| line.strip_prefix("  "))
             .filter_map(|line| line.split_whitespace().next())
             .collect();
-        let all = "create start run exec kill pause resume update delete state list ps spec explain features";
+        let all =
+            "create start run exec kill pause resume update delete state list ps events spec explain seccomp features";
         assert_eq!(named.join(" "), all);
     }
 

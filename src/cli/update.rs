@@ -8,7 +8,7 @@ use super::Run;
 use super::global::Global;
 use crate::bundle::{check_id, read_resources};
 use crate::container;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Change what a container may use, while it is there
 ///
@@ -44,7 +44,7 @@ pub struct Args {
     memory_reservation: Option<i64>,
 
     /// Set its share of CPU time, from 2 to 262144; 1024 is a plain one
-    #[arg(long, value_name = "SHARES")]
+    #[arg(long, alias = "cpu-share", value_name = "SHARES")]
     cpu_shares: Option<u64>,
 
     /// Limit CPU time to this many microseconds in a period
@@ -109,16 +109,14 @@ impl Run for Args {
 
     fn run(self, global: &Global) -> Result<i32> {
         check_id(&self.id)?;
-        for (option, schema) in [("--l3-cache-schema", &self.l3_cache_schema), ("--mem-bw-schema", &self.mem_bw_schema)]
-        {
-            if schema.as_ref().is_some_and(|schema| !schema.is_empty()) {
-                let what = format!("{option}: linux.intelRdt is not configured for the container {:?}", self.id);
-                return Err(Error::unsupported(what));
-            }
-        }
         let mut resources = self.resources.as_deref().map(read_resources).transpose()?.unwrap_or_default();
         self.change(&mut resources);
-        container::update(&global.store()?, &self.id, &resources)?;
+        let given = |schema: &Option<String>| schema.clone().filter(|schema| !schema.is_empty());
+        let shares = container::Shares {
+            l3_cache_schema: given(&self.l3_cache_schema),
+            mem_bw_schema: given(&self.mem_bw_schema),
+        };
+        container::update(&global.store()?, &self.id, &resources, &shares)?;
         Ok(0)
     }
 }

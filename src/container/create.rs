@@ -16,13 +16,14 @@ use super::readiness;
 use super::record::{ProcessId, Record};
 use super::store::{Entry, Store};
 use crate::bundle::Bundle;
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, systemd};
 use crate::error::{Context, Error, Result};
 use crate::hooks;
 use crate::host::{clock, id_mapping, mounts, procfs};
 use crate::init::{self, Channel, Gate, Handles, Message};
 use crate::namespaces::{self, Namespace, NetDevices};
 use crate::process;
+use crate::resctrl::Resctrl;
 use crate::rootfs::{Sources, Unmapped};
 use crate::sys::child::{ChildrenKept, Ending, Which, wait};
 use crate::sys::process::{first_not_passed, pidfd_send_signal};
@@ -58,6 +59,7 @@ struct Unfinished {
     entry: Entry,
     record: Record,
     cgroup: Option<Cgroup>,
+    resctrl: Option<Resctrl>,
     devices: Option<NetDevices>,
     process: Option<(i32, OwnedFd)>,
 }
@@ -73,6 +75,7 @@ impl Unfinished {
             let _ = pidfd_send_signal(pidfd, libc::SIGKILL);
             let _ = wait(Which::Pid(*pid), true);
         }
+        self.record.resctrl = self.resctrl.take().map(Resctrl::made);
         let cgroup = self.cgroup.as_ref();
         let gone = super::delete::destroy(&self.entry, &self.record, cgroup);
         if let Err(error) = gone {
@@ -93,14 +96,17 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
     let _children = ChildrenKept::new().context(|| "watch children")?;
 
     // 1. Decide, and open what the container is made of: what is wrong is found before anything is made.
-    let (bundle, plan) = plan::plan(options)?;
+    let (manager, systemd) = options.systemd_cgroup.then(systemd::find).transpose()?.unzip();
+    let (bundle, plan) = plan::plan_with(options, manager.as_ref())?;
     if plan.init.process.is_missing() && !matches!(start, Start::Later) {
         return Err(Error::config("process: is missing"));
     }
     check_console(&plan, options, &start)?;
     let sockets = options.activation.as_ref().map_or(0, |activation| activation.sockets);
     check_preserved(sockets, options.preserve_fds)?;
+    plan.init.hooks.check()?;
     let joined = namespaces::Handles::open(&plan.init.namespaces)?;
+    let resctrl = plan.resctrl.as_ref().map(Resctrl::find).transpose()?;
     let devices = NetDevices::find(&plan.init.namespaces, joined.get(Namespace::Network))?;
     if let Some(listener) = plan.init.seccomp.as_ref().and_then(|filter| filter.listener.as_ref()) {
         listener.check()?;
@@ -115,9 +121,10 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
     if !plan.init.namespaces.has(Namespace::Mount) {
         record.mounts_on_host = Some(mounts::count_at(&record.rootfs)?);
     }
+    record.resctrl = resctrl.as_ref().map(Resctrl::planned);
     let entry = store.claim(&options.id)?;
-    let mut unfinished = Unfinished { entry, record, cgroup: None, devices, process: None };
-    let made = make(&mut unfinished, &plan, (joined, console, sources), start);
+    let mut unfinished = Unfinished { entry, record, cgroup: None, resctrl, devices, process: None };
+    let made = make(&mut unfinished, &plan, (joined, console, sources, systemd), start);
     let (channel, master, signals) = match made {
         Ok(made) => made,
         Err(error) => {
@@ -181,12 +188,14 @@ fn open_sources(plan: &Plan, joined: &namespaces::Handles) -> Result<OpenSources
 }
 
 type OpenSources = (Option<Sources>, Option<Unmapped>);
-type Inputs = (namespaces::Handles, Option<OwnedFd>, Option<OpenSources>);
+type Inputs = (namespaces::Handles, Option<OwnedFd>, Option<OpenSources>, Option<systemd::Connection>);
 type Made = (Channel, Option<OwnedFd>, Option<Box<Signals>>);
 
 fn make(unfinished: &mut Unfinished, plan: &Plan, inputs: Inputs, start: Start) -> Result<Made> {
-    let (joined, console, sources) = inputs;
+    let (joined, console, sources, systemd) = inputs;
     unfinished.entry.write(&unfinished.record)?;
+    // Until it is started, a unit of that name is somebody else's.
+    let unit = unfinished.record.unit.take();
     if plan.init.activation.as_ref().is_some_and(|activation| activation.notify_socket.is_some()) {
         readiness::make_directory(unfinished.entry.directory())?;
     }
@@ -194,6 +203,9 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, inputs: Inputs, start: Start) 
 
     // 3. The control group that the first process is born in, with its limits.
     let cgroup = unfinished.cgroup.insert(Cgroup::begin(&plan.cgroup)?);
+    if let Some(resctrl) = &mut unfinished.resctrl {
+        resctrl.make()?;
+    }
 
     // 4. The first process, born in its namespaces and in its cgroup.
     let (gate, meeting, signals) = match start {
@@ -211,8 +223,12 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, inputs: Inputs, start: Start) 
             .map_err(|error| cgroup.explain_birth(error))?;
     unfinished.process = Some((pid, pidfd));
 
-    // 5. What only the host's side can do for it: the control groups of other hierarchies, its ids, its network
-    //    devices, what the OOM killer is to think of it.
+    // 5. What only the host's side can do for it: the control groups of other hierarchies or of systemd's, its ids, its
+    //    network devices, what the OOM killer is to think of it.
+    if let (Some(scope), Some(mut connection)) = (&plan.cgroup.scope, systemd) {
+        scope.start(&mut connection, pid)?;
+        unfinished.record.unit = unit;
+    }
     cgroup.finish(&plan.cgroup)?;
     let proc = procfs::handle()?;
     if plan.init.namespaces.makes(Namespace::User) {
@@ -228,7 +244,11 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, inputs: Inputs, start: Start) 
     }
     if plan.init.waits {
         // A child that is gone already has left its reason on the channel.
-        let _ = channel.send(&Message::Enter(cgroup.entrance()?));
+        let mut entrance = cgroup.entrance()?;
+        if let Some(resctrl) = &unfinished.resctrl {
+            entrance.tasks.extend(resctrl.open_tasks()?);
+        }
+        let _ = channel.send(&Message::Enter(entrance));
     }
     process::set_oom_score(&plan.init.process, proc.as_fd(), &pid.to_string())?;
     // Whoever has its pid later must not take another process for it.
@@ -322,7 +342,9 @@ fn record_of(bundle: &Bundle, plan: &Plan, options: &CreateOptions) -> Record {
         annotations,
         process: None,
         cgroups: plan.cgroup.cgroups(),
+        unit: plan.cgroup.scope.as_ref().map(|scope| scope.unit.clone()),
         resources: bundle.spec.linux().as_ref().and_then(|linux| linux.resources().clone()),
+        resctrl: None,
         joining: init::Container {
             namespaces: plan.init.namespaces.own(),
             process: plan.init.process.clone(),

@@ -73,9 +73,7 @@ pub(super) fn end_processes(entry: &Entry, record: Option<&Record>) -> Result<()
             Ok(()) | Err(Errno::ESRCH) => {}
             Err(errno) => return Err(errno).context(|| format!("kill {:?}", record.id)),
         }
-        if cgroup.is_frozen()? {
-            cgroup.thaw()?;
-        }
+        cgroup.let_die()?;
         let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
         while let Err(Errno::EINTR) = poll(&mut fds, PollTimeout::NONE) {}
     } else if record.process.is_none() {
@@ -101,7 +99,7 @@ pub(super) fn end_processes(entry: &Entry, record: Option<&Record>) -> Result<()
 }
 
 /// Takes away all of a container whose first process has ended, or is about to: the other processes of its control
-/// groups, the groups, its mounts if they are the host's, its directory; then runs the hooks for after its end. `cgroup`
+/// groups, the groups, those of resctrl, its mounts if they are the host's, its directory; then runs the hooks for after its end. `cgroup`
 /// is nothing where the container came to have none: what is at its path then is somebody else's.
 ///
 /// # Errors
@@ -109,6 +107,9 @@ pub(super) fn end_processes(entry: &Entry, record: Option<&Record>) -> Result<()
 pub(super) fn destroy(entry: &Entry, record: &Record, cgroup: Option<&Cgroup>) -> Result<()> {
     if let Some(cgroup) = cgroup {
         remove_groups(entry, record, cgroup)?;
+    }
+    if let Some(groups) = &record.resctrl {
+        groups.remove()?;
     }
     if let Some(before) = record.mounts_on_host {
         unmount_root(record, before)?;
@@ -128,7 +129,7 @@ pub(super) fn destroy(entry: &Entry, record: &Record, cgroup: Option<&Cgroup>) -
 /// one has ended: its processes are not ended, and the groups are left to it.
 fn remove_groups(entry: &Entry, record: &Record, cgroup: &Cgroup) -> Result<()> {
     // All of a container that has its PID namespace to itself ends with its first process.
-    if record.own_pids && cgroup.remove_if_free()? {
+    if record.unit.is_none() && record.own_pids && cgroup.remove_if_free()? {
         return Ok(());
     }
     if !cgroup.is_empty()? {
@@ -139,6 +140,9 @@ fn remove_groups(entry: &Entry, record: &Record, cgroup: &Cgroup) -> Result<()> 
         if !record.own_pids {
             cgroup.kill(libc::SIGKILL)?;
         }
+    }
+    if let Some(unit) = &record.unit {
+        unit.stop()?;
     }
     cgroup.remove()
 }

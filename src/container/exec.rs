@@ -2,9 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
 use oci_spec::runtime::ContainerState;
 
@@ -72,10 +70,14 @@ pub fn exec(store: &Store, options: &ExecOptions) -> Result<i32> {
     });
     let (ours, theirs) = Channel::pair()?;
     let cgroup = Cgroup::open(&cgroups);
-    let ended = first.try_clone().context(|| "copy a descriptor")?;
-    let handles = cgroup
-        .entrance()
-        .and_then(|entrance| Ok(JoinHandles { channel: theirs, entrance, first, root: root.transpose()? }));
+    let entrance = cgroup.entrance().and_then(|mut entrance| {
+        if let Some(groups) = &record.resctrl {
+            entrance.tasks.extend(groups.open_tasks()?);
+        }
+        Ok(entrance)
+    });
+    let handles =
+        entrance.and_then(|entrance| Ok(JoinHandles { channel: theirs, entrance, first, root: root.transpose()? }));
     let joined = handles.and_then(|handles| {
         let (pid, pidfd) = clone(&plan, &handles, signals.as_ref(), &cgroup, &record)?;
         drop(handles);
@@ -95,7 +97,7 @@ pub fn exec(store: &Store, options: &ExecOptions) -> Result<i32> {
     });
     // Whatever failed: a container that has ended meanwhile is the reason.
     let Joined { pid, pidfd, master } = joined.map_err(|error| match error.kind() {
-        Kind::System if has_ended(&ended) => refused(&options.id, Status::Stopped),
+        Kind::System if record.process.is_none_or(ProcessId::is_ending) => refused(&options.id, Status::Stopped),
         _ => error.context(format!("exec in {:?}", options.id)),
     })?;
 
@@ -178,14 +180,4 @@ fn tell(options: &ExecOptions, pid: i32, pidfd: &OwnedFd, pidfd_socket: Option<&
         console::send_pidfd(socket.as_fd(), console::PIDFD_OF_EXEC, pidfd.as_fd())?;
     }
     options.pid_file.as_deref().map_or(Ok(()), |path| write_pid_file(path, pid))
-}
-
-fn has_ended(pidfd: &OwnedFd) -> bool {
-    let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-    loop {
-        match poll(&mut fds, PollTimeout::ZERO) {
-            Err(Errno::EINTR) => {}
-            answer => return answer.is_ok_and(|ready| ready > 0),
-        }
-    }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::bundle;
 use crate::error::{Error, Faults, Result};
+use crate::host::lsm::{self, Label, Missing};
 use crate::init::{Container, JoinPlan};
 use crate::namespaces::Namespace;
 use crate::process::{self, ProcessPlan};
@@ -50,6 +51,8 @@ pub struct ExecOptions {
     pub cgroups: Vec<String>,
     /// Join even if the container is paused; the process then waits until it is resumed.
     pub ignore_paused: bool,
+    /// What becomes of labels for security modules that are not at work.
+    pub missing_lsm: Missing,
 }
 
 /// Decides what joins `container`.
@@ -66,7 +69,7 @@ pub(super) fn plan(options: &ExecOptions, mut container: Container, faults: &mut
                 faults.add("--process", "there is a command too: it would not be run");
             }
             let process = bundle::read_process(path)?;
-            let plan = process::plan_joining(&process, &container.process, faults);
+            let plan = process::plan_joining(&process, &container.process, options.missing_lsm, faults);
             (plan, terminal::plan(&process, faults))
         }
         None => {
@@ -124,9 +127,11 @@ fn change(process: &mut ProcessPlan, options: &ExecOptions, faults: &mut Faults)
         sets.ambient |= bit & sets.inheritable;
     }
     process.no_new_privileges |= options.no_new_privileges;
-    let apparmor = process::apparmor_profile("--apparmor", options.apparmor.as_deref(), faults);
-    process.apparmor_profile = apparmor.or(process.apparmor_profile.take());
-    let label = process::selinux_label("--process-label", options.process_label.as_deref(), faults);
+    let mut label =
+        |option, value: &Option<String>, kind| lsm::plan(option, value.as_deref(), kind, options.missing_lsm, faults);
+    let profile = label("--apparmor", &options.apparmor, Label::AppArmorProfile);
+    process.apparmor_profile = profile.or(process.apparmor_profile.take());
+    let label = label("--process-label", &options.process_label, Label::SelinuxProcess);
     process.selinux_label = label.or(process.selinux_label.take());
 }
 

@@ -28,12 +28,8 @@ pub fn kill(store: &Store, id: &str, signal: i32, all: bool) -> Result<()> {
         Err(nix::errno::Errno::ESRCH) => return Err(not_running()),
         answer => answer.context(|| format!("kill {id:?} with signal {signal}"))?,
     }
-    // A frozen process dies when it is thawed: on version 1 the freezer holds even what is killed.
     if signal == libc::SIGKILL {
-        let cgroup = Cgroup::open(&record.cgroups);
-        if cgroup.is_frozen()? {
-            cgroup.thaw()?;
-        }
+        Cgroup::open(&record.cgroups).let_die()?;
     }
     Ok(())
 }

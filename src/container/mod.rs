@@ -2,6 +2,7 @@
 
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod exec_plan;
 mod kill;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 pub use delete::delete;
+pub use events::{Event, events, stats};
 pub use exec::exec;
 pub use exec_plan::{ExecOptions, parse_user};
 pub use kill::kill;
@@ -27,9 +29,10 @@ pub use pause::{pause, processes, resume};
 pub use readiness::{Manager, NOTIFY_SOCKET};
 pub use start::{run, start};
 pub use store::Store;
-pub use update::update;
+pub use update::{Shares, update};
 
 use crate::error::{Error, Kind, Result};
+pub use crate::host::lsm::Missing;
 pub use crate::process::Activation;
 
 /// What `create` and `run` take beside the bundle's configuration.
@@ -58,6 +61,8 @@ pub struct CreateOptions {
     pub notify_directory: Option<PathBuf>,
     /// Ask systemd for the control group.
     pub systemd_cgroup: bool,
+    /// What becomes of labels for security modules that are not at work.
+    pub missing_lsm: Missing,
 }
 
 /// How `run` goes on once the container is there.

@@ -7,13 +7,17 @@ use serde::Serialize;
 
 use super::{CreateOptions, readiness};
 use crate::bundle::{self, Bundle};
+use crate::cgroup::systemd::{self, Manager};
 use crate::cgroup::{self, CgroupPlan};
 use crate::error::{Faults, Result};
 use crate::hooks;
 use crate::host::cgroups::{Hierarchies, Layout, Version};
+use crate::host::id_mapping;
+use crate::host::lsm::Missing;
 use crate::init::InitPlan;
-use crate::namespaces::{self, IdMapping, Namespace, NamespacesPlan};
+use crate::namespaces::{self, Namespace, NamespacesPlan};
 use crate::process::{self, Activation, ProcessPlan};
+use crate::resctrl::{self, ResctrlPlan};
 use crate::rootfs::{self, Surroundings};
 use crate::seccomp;
 use crate::terminal;
@@ -23,6 +27,9 @@ use crate::terminal;
 pub struct Plan {
     /// The container's control groups.
     pub cgroup: CgroupPlan,
+    /// Its shares of caches and memory bandwidth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resctrl: Option<ResctrlPlan>,
     /// The container's side.
     #[serde(flatten)]
     pub init: InitPlan,
@@ -33,6 +40,14 @@ pub struct Plan {
 /// # Errors
 /// Everything that is wrong in the configuration, together; or that the bundle cannot be read.
 pub fn plan(options: &CreateOptions) -> Result<(Bundle, Plan)> {
+    plan_with(options, None)
+}
+
+/// The same, where `systemd` is the service manager that is to make the control groups.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_with(options: &CreateOptions, systemd: Option<&Manager>) -> Result<(Bundle, Plan)> {
     bundle::check_id(&options.id)?;
     let mut faults = Faults::default();
     let mut bundle = bundle::read(&options.bundle, &mut faults).map_err(|error| {
@@ -50,10 +65,10 @@ pub fn plan(options: &CreateOptions) -> Result<(Bundle, Plan)> {
         None => {}
     }
     let mut hierarchies = Hierarchies::find()?;
-    if cgroup::needs_own_paths(&bundle.spec) {
+    if systemd.is_none() && cgroup::needs_own_paths(&bundle.spec) {
         hierarchies = hierarchies.with_own_paths()?;
     }
-    let plan = decide(&bundle, options, &hierarchies, &mut faults);
+    let plan = decide(&bundle, options, &hierarchies, systemd, &mut faults);
     faults.into_result()?;
     // Without faults there is a process, so there is a plan.
     plan.map(|plan| (bundle, plan)).ok_or_else(|| crate::Error::config("process: is missing"))
@@ -64,15 +79,17 @@ pub fn decide(
     bundle: &Bundle,
     options: &CreateOptions,
     hierarchies: &Hierarchies,
+    systemd: Option<&Manager>,
     faults: &mut Faults,
 ) -> Option<Plan> {
     let spec = &bundle.spec;
-    if options.systemd_cgroup {
-        faults.unsupported("--systemd-cgroup", "the systemd driver is not there yet");
-    }
     let namespaces = namespaces::plan(spec, faults);
-    let cgroup = cgroup::plan(spec, &options.id, hierarchies, faults);
-    let process = process::plan(spec, faults);
+    let cgroup = match systemd {
+        None => cgroup::plan(spec, &options.id, hierarchies, faults),
+        Some(manager) => cgroup::plan_scope(spec, &options.id, hierarchies, manager, faults),
+    };
+    let resctrl = resctrl::plan(spec, &options.id, faults);
+    let process = process::plan(spec, options.missing_lsm, faults);
     let mounts = CgroupMounts::new(&cgroup, hierarchies, &namespaces);
     let around = Surroundings {
         bundle: &bundle.dir,
@@ -84,6 +101,7 @@ pub fn decide(
         cgroup2: mounts.cgroup2.as_deref(),
         cgroup_links: &mounts.links,
         no_pivot: options.no_pivot,
+        missing_lsm: options.missing_lsm,
     };
     let rootfs = rootfs::plan(spec, &around, faults);
     let hooks = spec.hooks().as_ref().map(|hooks| hooks::plan(hooks, faults)).unwrap_or_default();
@@ -99,12 +117,13 @@ pub fn decide(
     let sockets = activation.as_ref().map_or(0, |activation| activation.sockets);
     warn_of_missing_capabilities(&process, namespaces.has(Namespace::User));
     Some(Plan {
-        cgroup,
         init: InitPlan {
             id: options.id.clone(),
             bundle: bundle.dir.clone(),
-            waits: namespaces.makes(Namespace::User)
+            waits: cgroup.scope.is_some()
+                || namespaces.makes(Namespace::User)
                 || !namespaces.net_devices.is_empty()
+                || resctrl.is_some()
                 || hierarchies.list.iter().any(|hierarchy| hierarchy.version == Version::V1),
             namespaces,
             rootfs,
@@ -116,6 +135,8 @@ pub fn decide(
             preserve_fds: sockets.saturating_add(options.preserve_fds),
             activation,
         },
+        cgroup,
+        resctrl,
     })
 }
 
@@ -123,11 +144,12 @@ impl Plan {
     /// The plan in words: what is done, in the order in which it is done, each with its details.
     pub fn steps(&self) -> Vec<(&'static str, Vec<String>)> {
         let init = &self.init;
-        let mut steps = vec![
-            ("Make the control groups", self.cgroup.describe()),
+        let mut steps = vec![("Make the control groups", self.cgroup.describe())];
+        steps.extend(self.resctrl.as_ref().map(|plan| ("Share caches and memory bandwidth", plan.describe())));
+        steps.extend([
             ("Clone the first process into its namespaces", init.namespaces.describe()),
             ("Make the root", init.rootfs.describe()),
-        ];
+        ]);
         if let Some(terminal) = &init.terminal {
             steps.push(("Give it a terminal", vec![terminal.describe()]));
         }
@@ -199,9 +221,7 @@ fn check_ids(process: &ProcessPlan, namespaces: &NamespacesPlan, faults: &mut Fa
     if !namespaces.makes(Namespace::User) || process.is_missing() {
         return;
     }
-    let mapped = |mappings: &[IdMapping], id: u32| {
-        mappings.iter().any(|map| id >= map.container && id - map.container < map.size)
-    };
+    let mapped = id_mapping::maps;
     let (uids, gids) = (&namespaces.uid_mappings, &namespaces.gid_mappings);
     if !uids.is_empty() && !mapped(uids, process.uid) {
         faults.add("process.user.uid", format_args!("{} is not mapped in linux.uidMappings", process.uid));
@@ -237,11 +257,14 @@ pub(super) fn warn_of_missing_capabilities(process: &ProcessPlan, user_namespace
     }
 }
 
-/// The plan of the bundle in `dir`, for `explain`.
+/// The plan of the bundle in `dir`, for `explain`; with `systemd_cgroup`, of a scope of this machine's service manager;
+/// `missing_lsm` as [`CreateOptions::missing_lsm`].
 ///
 /// # Errors
 /// As [`plan`].
-pub fn explain(dir: &Path) -> Result<Plan> {
-    let options = CreateOptions { id: "explained".to_owned(), bundle: dir.to_owned(), ..CreateOptions::default() };
-    plan(&options).map(|(_, plan)| plan)
+pub fn explain(dir: &Path, systemd_cgroup: bool, missing_lsm: Missing) -> Result<Plan> {
+    let manager = systemd_cgroup.then(systemd::find).transpose()?.map(|(manager, _)| manager);
+    let options =
+        CreateOptions { id: "explained".to_owned(), bundle: dir.to_owned(), missing_lsm, ..CreateOptions::default() };
+    plan_with(&options, manager.as_ref()).map(|(_, plan)| plan)
 }

@@ -11,11 +11,13 @@ use super::store::Entry;
 use super::{Report, Status};
 use crate::bundle::OCI_VERSION;
 use crate::cgroup::Cgroup;
+use crate::cgroup::systemd::Unit;
 use crate::error::{Context, Error, Result};
 use crate::hooks::Hook;
 use crate::host::cgroups::ContainerCgroups;
 use crate::host::procfs;
 use crate::init;
+use crate::resctrl;
 use crate::sys::process::pidfd_open;
 
 /// The record of a container.
@@ -39,9 +41,15 @@ pub struct Record {
     pub process: Option<ProcessId>,
     /// Its control groups.
     pub cgroups: ContainerCgroups,
+    /// systemd's unit, if it has made the control group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Unit>,
     /// What they limit, as it was configured or updated last; what is not there is not limited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<LinuxResources>,
+    /// Its groups of resctrl.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resctrl: Option<resctrl::Groups>,
     /// What processes that join it are told.
     pub joining: init::Container,
     /// Its mounts are the host's, with no mount namespace to take them away: how many were on its root before.
@@ -87,6 +95,20 @@ impl ProcessId {
             ("Z" | "X", _) | (_, None) => None,
             (_, Some(start_time)) => Some(Self { pid, start_time }),
         })
+    }
+
+    /// Whether the process has ended, or is about to: the first of a PID namespace kills all others and waits for them to
+    /// be gone before it is. Where nobody can tell, it is not.
+    pub fn is_ending(self) -> bool {
+        const EXITING: u64 = 0x4; // PF_EXITING of the kernel's sched.h
+        let stat = procfs::handle().and_then(|proc| {
+            let stat = procfs::read(std::os::fd::AsFd::as_fd(&proc), &format!("{}/stat", self.pid));
+            Ok((Self::of(self.pid, std::os::fd::AsFd::as_fd(&proc))?, stat.unwrap_or_default()))
+        });
+        let Ok((now, stat)) = stat else { return false };
+        let flags =
+            stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(6)?.parse::<u64>().ok());
+        now != Some(self) || flags.is_some_and(|flags| flags & EXITING != 0)
     }
 
     /// A pidfd of this very process; nothing if it has ended.
@@ -201,6 +223,14 @@ mod tests {
         assert!(own.open().unwrap().is_some());
         let later = ProcessId { start_time: own.start_time + 1, ..own };
         assert!(later.open().unwrap().is_none());
+    }
+
+    #[test]
+    fn this_process_is_not_about_to_end() {
+        let proc = procfs::handle().unwrap();
+        let own = ProcessId::of(std::process::id() as i32, proc.as_fd()).unwrap().unwrap();
+        assert!(!own.is_ending());
+        assert!(ProcessId { start_time: own.start_time + 1, ..own }.is_ending());
     }
 
     #[test]

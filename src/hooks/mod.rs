@@ -9,11 +9,17 @@ mod state;
 
 use std::path::PathBuf;
 
+use nix::unistd::{AccessFlags, access};
 use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Faults, Result};
 
 pub use plan::plan;
 pub use run::{run, run_each};
 pub use state::state_json;
+
+/// The kinds that run while the container is created, with programs of the host's.
+const AT_CREATE: [&str; 3] = ["prestart", "createRuntime", "createContainer"];
 
 /// Every hook, by kind, each kind in the order it is run in.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +63,24 @@ impl HooksPlan {
             ("poststart", &self.poststart),
             ("poststop", &self.poststop),
         ]
+    }
+
+    /// Sees to it that the programs which run while the container is created are there, before anything of it is. Those
+    /// that run later may come later, and those that run inside may come with its mounts.
+    ///
+    /// # Errors
+    /// All that are not there, by their places in config.json.
+    pub fn check(&self) -> Result<()> {
+        let mut faults = Faults::default();
+        for (kind, hooks) in self.kinds().into_iter().filter(|(kind, _)| AT_CREATE.contains(kind)) {
+            for (index, hook) in hooks.iter().enumerate() {
+                if let Err(errno) = access(&hook.path, AccessFlags::X_OK) {
+                    let error = Error::from(errno).context(format!("{:?}", hook.path.to_string_lossy()));
+                    faults.add(format!("hooks.{kind}[{index}].path"), error);
+                }
+            }
+        }
+        faults.into_result()
     }
 
     /// Whether the container's side runs any.

@@ -28,7 +28,7 @@ fn kind(name: &str, hooks: Option<&[runtime::Hook]>, faults: &mut Faults) -> Vec
 fn hook(at: &str, given: &runtime::Hook, faults: &mut Faults) -> Hook {
     let path = given.path();
     if !path.is_absolute() {
-        faults.add(format!("{at}.path"), format_args!("\"{}\" is not an absolute path", path.display()));
+        faults.add(format!("{at}.path"), format_args!("{:?} is not an absolute path", path.to_string_lossy()));
     }
     let args = given.args().clone().unwrap_or_default();
     let env = given.env().clone().unwrap_or_default();

@@ -41,8 +41,9 @@ pub fn run_each(kind: &str, hooks: &[Hook], state: &[u8], cwd: Option<&Path>) ->
 }
 
 fn run_one(kind: &str, index: usize, hook: &Hook, state: &[u8], cwd: Option<&Path>) -> Result<()> {
-    execute(hook, state, cwd)
-        .map_err(|error| error.of_kind(Kind::Hook).context(format!("hook {kind}[{index}] \"{}\"", hook.path.display())))
+    execute(hook, state, cwd).map_err(|error| {
+        error.of_kind(Kind::Hook).context(format!("hook {kind}[{index}] {:?}", hook.path.to_string_lossy()))
+    })
 }
 
 fn execute(hook: &Hook, state: &[u8], cwd: Option<&Path>) -> Result<()> {

@@ -1,6 +1,6 @@
 //! The control group hierarchies of this machine, and a container's place in them.
 //!
-//! A host is *unified* (cgroup2 alone, mounted at `/sys/fs/cgroup`: one `statfs` tells), *hybrid* (version 1 hierarchies
+//! A host is *unified* (cgroup2 alone, mounted at `/sys/fs/cgroup`: its list of controllers tells), *hybrid* (version 1 hierarchies
 //! beside a cgroup2 mount) or *legacy* (version 1 alone). Only mounts at or below `/sys/fs/cgroup` count.
 
 // Errors show a path in quotes and with its control characters escaped.
@@ -8,12 +8,11 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use serde::{Deserialize, Serialize};
 
+use super::mounts::unescape;
 use crate::error::{Context, Result};
 
 /// Where control groups are mounted, by convention of every distribution and engine.
@@ -91,25 +90,19 @@ pub struct Hierarchies {
 }
 
 impl Hierarchies {
-    /// Looks at this machine: on a unified host one `statfs` and one short file, else `/proc/self/mountinfo` once.
+    /// Looks at this machine: on a unified host one short file, else `/proc/self/mountinfo` once.
     ///
     /// # Errors
     /// `/sys/fs/cgroup` or `/proc/self/mountinfo` cannot be read.
     pub fn find() -> Result<Self> {
-        let magic = statfs(MOUNT_POINT).context(|| format!("look at {MOUNT_POINT:?}"))?.filesystem_type();
-        let mut hierarchies = if magic == CGROUP2_SUPER_MAGIC {
-            let root = Hierarchy {
-                version: Version::V2,
-                mount_point: MOUNT_POINT.into(),
-                controllers: Vec::new(),
-                own_path: None,
-            };
-            Self { layout: Layout::Unified, list: vec![root] }
-        } else {
-            Self::from_mountinfo(&read("/proc/self/mountinfo", 16 << 10)?)
-        };
+        if let Some(controllers) = v2_controllers(Path::new(MOUNT_POINT))? {
+            let mount_point = MOUNT_POINT.into();
+            let root = Hierarchy { version: Version::V2, mount_point, controllers, own_path: None };
+            return Ok(Self { layout: Layout::Unified, list: vec![root] });
+        }
+        let mut hierarchies = Self::from_mountinfo(&read("/proc/self/mountinfo", 16 << 10)?);
         if let Some(v2) = hierarchies.list.iter_mut().find(|h| h.version == Version::V2) {
-            v2.controllers = v2_controllers(&v2.mount_point)?;
+            v2.controllers = v2_controllers(&v2.mount_point)?.unwrap_or_default();
         }
         Ok(hierarchies)
     }
@@ -196,24 +189,6 @@ impl<'a> Mount<'a> {
     }
 }
 
-/// Undoes mountinfo's octal escapes (`\040` is a space).
-fn unescape(text: &str) -> PathBuf {
-    let bytes = text.as_bytes();
-    let mut plain = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let octal = (bytes[at] == b'\\').then(|| text.get(at + 1..at + 4)).flatten();
-        if let Some(byte) = octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            plain.push(byte);
-            at += 4;
-        } else {
-            plain.push(bytes[at]);
-            at += 1;
-        }
-    }
-    std::ffi::OsString::from_vec(plain).into()
-}
-
 /// Reads a file of procfs to its end, `expect` bytes at a time: `stat` does not tell its size.
 fn read(path: &str, expect: usize) -> Result<String> {
     let mut file = File::open(path).context(|| format!("open {path}"))?;
@@ -228,12 +203,16 @@ fn read(path: &str, expect: usize) -> Result<String> {
     }
 }
 
-/// The controllers that a version 2 cgroup has. The file is one short line, which the kernel gives in one read.
-fn v2_controllers(dir: &Path) -> Result<Vec<String>> {
+/// The controllers that a version 2 cgroup has; nothing if `dir` is no such cgroup. The file is one short line, which the
+/// kernel gives in one read.
+fn v2_controllers(dir: &Path) -> Result<Option<Vec<String>>> {
     let path = dir.join("cgroup.controllers");
     let mut buffer = [0; 512];
-    let count = File::open(&path).and_then(|mut file| file.read(&mut buffer)).context(|| format!("read {path:?}"))?;
-    Ok(String::from_utf8_lossy(&buffer[..count]).split_whitespace().map(str::to_owned).collect())
+    let count = match File::open(&path).and_then(|mut file| file.read(&mut buffer)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        count => count.context(|| format!("read {path:?}"))?,
+    };
+    Ok(Some(String::from_utf8_lossy(&buffer[..count]).split_whitespace().map(str::to_owned).collect()))
 }
 
 /// A container's cgroup in one hierarchy.

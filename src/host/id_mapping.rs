@@ -65,6 +65,11 @@ pub fn plan(path: &str, list: &[LinuxIdMapping], faults: &mut Faults) -> Vec<IdM
     mappings
 }
 
+/// Whether `id` inside is somebody outside.
+pub fn maps(mappings: &[IdMapping], id: u32) -> bool {
+    mappings.iter().any(|map| id >= map.container && id - map.container < map.size)
+}
+
 /// Writes the maps of the new user namespace that process `pid` is in. `proc` is the host's procfs.
 ///
 /// # Errors

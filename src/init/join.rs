@@ -113,12 +113,16 @@ fn join(plan: &JoinPlan, handles: &JoinHandles, signals: Option<&Signals>) -> Re
     die_with_parent()?;
 
     // 2. The control groups, and what takes the host's privileges and the host's procfs.
+    if process.exec_affinity.initial.is_empty() {
+        process::forget_affinity()?;
+    }
     handles.entrance.enter()?;
     process::set_affinity(&process.exec_affinity.last)?;
     let proc = procfs::handle()?;
     process::set_oom_score(process, proc.as_fd(), "self")?;
     process::set_limits(process, proc.as_fd())?;
-    drop(proc);
+    // From here on the host's procfs leads out of the container: it is kept for a label of the keyring alone.
+    let proc = process.selinux_label.is_some().then_some(proc);
 
     // 3. The namespaces and the root; a session and the container's keyring.
     namespaces::join_those_of(handles.first.as_fd(), namespaces)?;
@@ -132,8 +136,10 @@ fn join(plan: &JoinPlan, handles: &JoinHandles, signals: Option<&Signals>) -> Re
     }
     setsid().context(|| "begin a session")?;
     if !keep_keyring {
-        process::new_session_keyring(&plan.id)?;
+        process::new_session_keyring(&plan.id, process, proc.as_ref().map(AsFd::as_fd))?;
     }
+
+    drop(proc);
 
     // 4. Its terminal, or the stdio that it is given.
     match &plan.terminal {

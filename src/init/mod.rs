@@ -167,6 +167,7 @@ fn prepare(
         namespaces::bring_up_loopback()?;
     }
     setsid().context(|| "begin a session")?;
+    process::forget_affinity()?;
     Root::set_propagation(&plan.rootfs)?;
     let (tree, binds) = Sources::complete(sources, &plan.rootfs)?;
     let root = Root::attach(&plan.rootfs, tree)?;
@@ -186,7 +187,7 @@ fn prepare(
         namespaces::enter_time(&plan.namespaces, proc.as_fd())?;
     }
     if !plan.keep_keyring {
-        process::new_session_keyring(&plan.id)?;
+        process::new_session_keyring(&plan.id, &plan.process, Some(proc.as_fd()))?;
     }
 
     // 4. The root: its mounts, devices and terminal.

@@ -1,4 +1,4 @@
-//! The clone itself, and the intermediate process that joining a user namespace takes.
+//! The clone itself, and the intermediate process that it takes where a user namespace and joined ones come together.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -17,7 +17,7 @@ use crate::terminal::signals::Signals;
 /// As clone3(2) and setns(2).
 pub fn clone_first_process(
     plan: &InitPlan,
-    handles: Handles,
+    mut handles: Handles,
     signals: Option<&Signals>,
     ours: Channel,
     cgroup: Option<BorrowedFd>,
@@ -26,7 +26,7 @@ pub fn clone_first_process(
     let what = || "make the container's first process (clone3)";
     let elsewhere = handles.joined.get(Namespace::Pid).map(ChildrenElsewhere::begin).transpose()?;
     let restore = || elsewhere.map_or(Ok(()), ChildrenElsewhere::end);
-    if !plan.namespaces.joins(Namespace::User) {
+    if !plan.namespaces.takes_intermediate() {
         return match clone(flags, cgroup, false).context(what)? {
             Cloned::Parent { pid, pidfd } => {
                 drop(handles);
@@ -40,11 +40,12 @@ pub fn clone_first_process(
         };
     }
     // New namespaces must be owned by the user namespace that is joined, so a process that has joined it makes them, and
-    // the first process with them, as this process's own child.
+    // the first process with them, as this process's own child. One that is to be in a new user namespace cannot join what
+    // that does not own, so its maker does.
     match clone(0, cgroup, false).context(what)? {
         Cloned::Child => {
             drop(ours);
-            let error = match intermediate(&handles, flags, plan.preserve_fds) {
+            let error = match intermediate(plan, &mut handles, flags) {
                 Ok(None) => exit_now(0),
                 Ok(Some(Child)) => match handles.channel.wait_for_go() {
                     Ok(()) => run(plan, handles, signals),
@@ -62,7 +63,7 @@ pub fn clone_first_process(
             // When it has ended it has said what it had to say. The first process holds the same end of the channel, and
             // says nothing before it is told to go on: which of the two is faster does not matter.
             let ending = wait(Which::Pid(intermediate), true).context(|| "wait for the intermediate process")?;
-            let early = || Err(Error::system("the process that was to join the user namespace ended early"));
+            let early = || Err(Error::system("the process that was to join namespaces ended early"));
             if matches!(ending, Some((_, Ending::Killed(_)))) {
                 return early();
             }
@@ -82,10 +83,13 @@ pub fn clone_first_process(
 
 struct Child;
 
-fn intermediate(handles: &Handles, flags: u64, preserve_fds: u32) -> Result<Option<Child>> {
-    handles.close_all_others(preserve_fds)?;
-    namespaces::join(&handles.joined, |kind| kind == Namespace::User)?;
-    namespaces::become_root()?;
+fn intermediate(plan: &InitPlan, handles: &mut Handles, flags: u64) -> Result<Option<Child>> {
+    handles.close_all_others(plan.preserve_fds)?;
+    handles.joined.join_early()?;
+    if plan.namespaces.joins(Namespace::User) {
+        namespaces::join(&handles.joined, |kind| kind == Namespace::User)?;
+        namespaces::become_root()?;
+    }
     match clone(flags, None, true).context(|| "make the container's first process (clone3)")? {
         Cloned::Child => Ok(Some(Child)),
         Cloned::Parent { pidfd, .. } => {

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl;
@@ -27,7 +28,9 @@ impl Handles {
         let mut handles = Vec::with_capacity(plan.join.len());
         for join in &plan.join {
             let at = || format!("linux.namespaces[{}].path: {:?}", join.index, join.path.display().to_string());
-            let fd = open(&join.path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).context(at)?;
+            // What is no namespace may be a FIFO, which opening would wait for, or a terminal.
+            let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+            let fd = open(&join.path, flags, Mode::empty()).context(at)?;
             match sys::process::namespace_kind(&fd) {
                 Ok(flag) if flag == join.kind.flag() => {
                     if let Some(field) = plan.changes(join.kind).filter(|_| is_own(join.kind, &fd)) {
@@ -50,6 +53,26 @@ impl Handles {
         self.0.iter().map(|(_, fd)| fd.as_fd())
     }
 
+    /// Joins those that this process may join with the privileges that it has, before it gives them up for those of a user
+    /// namespace that need not own them. The others are left to be joined with those; and the mount namespace, since the
+    /// host's files are needed until then.
+    ///
+    /// # Errors
+    /// Names the kind that could not be joined for another reason.
+    pub fn join_early(&mut self) -> Result<()> {
+        let mut later = Vec::new();
+        for (kind, fd) in std::mem::take(&mut self.0) {
+            let left = matches!(kind, Namespace::User | Namespace::Pid | Namespace::Mount);
+            match if left { Err(Errno::EPERM) } else { join_one(kind, &fd) } {
+                Ok(()) => {}
+                Err(Errno::EPERM) => later.push((kind, fd)),
+                Err(errno) => return Err(errno).context(|| format!("join the {} namespace", kind.name())),
+            }
+        }
+        self.0 = later;
+        Ok(())
+    }
+
     /// The open namespace of `kind`, if one is joined.
     pub fn get(&self, kind: Namespace) -> Option<BorrowedFd<'_>> {
         self.0.iter().find(|(joined, _)| *joined == kind).map(|(_, fd)| fd.as_fd())
@@ -69,10 +92,13 @@ fn is_own(kind: Namespace, namespace: &OwnedFd) -> bool {
 /// Names the kind that could not be joined.
 pub fn join(handles: &Handles, kinds: impl Fn(Namespace) -> bool) -> Result<()> {
     for (kind, fd) in handles.0.iter().filter(|(kind, _)| kinds(*kind)) {
-        let flag = CloneFlags::from_bits_retain(kind.flag() as i32);
-        setns(fd, flag).context(|| format!("join the {} namespace", kind.name()))?;
+        join_one(*kind, fd).context(|| format!("join the {} namespace", kind.name()))?;
     }
     Ok(())
+}
+
+fn join_one(kind: Namespace, fd: &OwnedFd) -> std::result::Result<(), Errno> {
+    setns(fd, CloneFlags::from_bits_retain(kind.flag() as i32))
 }
 
 /// Joins the namespaces of `kinds` that the process behind `process`, a pidfd, is in, all in one call (Linux 5.8); but not

@@ -126,6 +126,13 @@ impl NamespacesPlan {
         self.makes(kind) || self.joins(kind)
     }
 
+    /// Whether it takes an intermediate process to make the first one: its user namespace, which is joined, is to own what
+    /// is made; or is made, and what is joined is not its to join.
+    pub fn takes_intermediate(&self) -> bool {
+        let joins_others = || self.join.iter().any(|join| join.kind != Namespace::Pid);
+        self.joins(Namespace::User) || self.makes(Namespace::User) && joins_others()
+    }
+
     /// The field of the configuration that changes what a namespace of `kind` holds for all in it, if one does.
     fn changes(&self, kind: Namespace) -> Option<&'static str> {
         if self.sysctl.iter().any(|(path, _)| sysctl::owner(path) == Some(kind)) {

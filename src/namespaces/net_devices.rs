@@ -31,8 +31,13 @@ pub struct NetDevice {
 }
 
 impl NetDevice {
+    /// Its place in config.json.
     fn at(&self) -> String {
-        format!("linux.netDevices[{:?}]", self.host)
+        if self.host.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') && !self.host.is_empty() {
+            format!("linux.netDevices.{}", self.host)
+        } else {
+            format!("linux.netDevices[{:?}]", self.host)
+        }
     }
 }
 
@@ -236,8 +241,10 @@ impl NetDevices {
 fn check_names(found: &[Found], links: &[Link]) -> Result<()> {
     match found.iter().find(|found| links.iter().any(|link| link.name == found.device.inside)) {
         None => Ok(()),
-        Some(Found { device: NetDevice { host, inside }, .. }) => Err(Error::config(format!(
-            "linux.netDevices[{host:?}].name: {inside:?} is in use in the container's network namespace"
+        Some(Found { device, .. }) => Err(Error::config(format!(
+            "{}.name: {:?} is in use in the container's network namespace",
+            device.at(),
+            device.inside
         ))),
     }
 }
@@ -271,11 +278,11 @@ mod tests {
         assert_eq!(planned("{}", &[]), (Vec::new(), String::new()));
         for name in ["", "lo", ".", "..", "a/b", "a b", "a:b", "a\tb", "a\0b", "sixteen-letters-", "net%d"] {
             let (_, faults) = planned(&json!({name: {}}).to_string(), &[Namespace::Network]);
-            assert!(faults.ends_with("]: is not the name of a network device that can be moved"), "{name}: {faults}");
+            assert!(faults.ends_with(": is not the name of a network device that can be moved"), "{name}: {faults}");
         }
         for name in ["..", "a/b", "%s", "%", "%d%d", "a%", "fifteen-bytes-%d", "à"] {
             let (_, faults) = planned(&json!({"eth0": {"name": name}}).to_string(), &[Namespace::Network]);
-            let expected = format!("linux.netDevices[\"eth0\"].name: {name:?} is not a name for a network device: ");
+            let expected = format!("linux.netDevices.eth0.name: {name:?} is not a name for a network device: ");
             assert!(faults.starts_with(&expected), "{name}: {faults}");
         }
         for name in ["a", "fifteen-letters", "eth0.1", "%d", "a%db", "é"] {
@@ -290,7 +297,7 @@ mod tests {
             planned(r#"{"eth0": {"name": "eth1"}, "eth1": {}, "eth2": {"name": "lo"}}"#, &[Namespace::Network]);
         assert_eq!(
             faults,
-            r#"linux.netDevices["eth1"].name: "eth1" is the name of two devices; linux.netDevices["eth2"].name: "lo" is the name of the container's loopback device"#
+            r#"linux.netDevices.eth1.name: "eth1" is the name of two devices; linux.netDevices.eth2.name: "lo" is the name of the container's loopback device"#
         );
     }
 }

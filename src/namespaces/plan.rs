@@ -58,6 +58,10 @@ pub fn plan(spec: &Spec, faults: &mut Faults) -> NamespacesPlan {
                 faults.add(path, "a new user namespace needs at least one mapping");
             }
         }
+        if !plan.makes(Namespace::Mount) {
+            let what = "a new user namespace needs a new mount namespace: in another's nothing can be mounted from it";
+            faults.add("linux.namespaces", what);
+        }
     }
 
     plan.time_offsets = time_offsets(linux.time_offsets().as_ref(), &plan, faults);
@@ -68,7 +72,7 @@ pub fn plan(spec: &Spec, faults: &mut Faults) -> NamespacesPlan {
             continue;
         };
         if !plan.has(Namespace::Uts) {
-            faults.add(field, format_args!("{name:?} needs a uts namespace"));
+            faults.add(field, format_args!("{name:?} needs a namespace of type \"uts\" in linux.namespaces"));
         }
         if name.len() > longest {
             faults.add(field, format_args!("{name:?} is longer than {longest} bytes"));
@@ -163,13 +167,13 @@ mod tests {
     #[test]
     fn a_host_name_needs_a_uts_namespace() {
         let (_, faults) = planned(r#"{"namespaces":[]}"#);
-        assert_eq!(faults, r#"hostname: "h" needs a uts namespace"#);
+        assert_eq!(faults, r#"hostname: "h" needs a namespace of type "uts" in linux.namespaces"#);
     }
 
     #[test]
     fn mappings_are_checked_whole() {
         let (_, faults) = planned(
-            r#"{"namespaces":[{"type":"uts"},{"type":"user"}],
+            r#"{"namespaces":[{"type":"mount"},{"type":"uts"},{"type":"user"}],
                 "uidMappings":[{"containerID":0,"hostID":1,"size":0},{"containerID":4294967295,"hostID":1,"size":2}]}"#,
         );
         assert_eq!(
@@ -181,7 +185,7 @@ mod tests {
             planned(r#"{"namespaces":[{"type":"uts"}],"gidMappings":[{"containerID":0,"hostID":1,"size":1}]}"#);
         assert_eq!(faults, "linux.gidMappings: mappings need a user namespace in linux.namespaces");
         let (_, faults) = planned(
-            r#"{"namespaces":[{"type":"uts"},{"type":"user"}],"gidMappings":[{"containerID":0,"hostID":1,"size":1}],
+            r#"{"namespaces":[{"type":"mount"},{"type":"uts"},{"type":"user"}],"gidMappings":[{"containerID":0,"hostID":1,"size":1}],
                 "uidMappings":[{"containerID":0,"hostID":10,"size":5},{"containerID":5,"hostID":14,"size":5}]}"#,
         );
         assert_eq!(faults, "linux.uidMappings[1].hostID: 14 overlaps mapping 0");

@@ -10,15 +10,26 @@ use nix::unistd::{Gid, Pid, Uid, chdir, getcwd, setresgid, setresuid};
 
 use super::ProcessPlan;
 use crate::error::{Context, Error, Result};
-use crate::host::procfs;
+use crate::host::{lsm, procfs};
 use crate::sys::mount::c_string;
 use crate::sys::process::{self, ThreadCapabilities};
 
-/// Joins a session keyring of the container's own, so that it sees no key of the caller's.
+/// Joins a session keyring of the container's own, with the process's label if there is one, so that it sees no key of the
+/// caller's. `proc` is the host's procfs, which a label takes.
 ///
 /// # Errors
 /// As keyctl(2); a kernel without keyrings has nothing to keep apart.
-pub fn new_session_keyring(id: &str) -> Result<()> {
+pub fn new_session_keyring(id: &str, plan: &ProcessPlan, proc: Option<BorrowedFd>) -> Result<()> {
+    let (Some(label), Some(proc)) = (&plan.selinux_label, proc) else {
+        return join_session_keyring(id);
+    };
+    let what = || format!("process.selinuxLabel: label the session keyring {label:?}");
+    procfs::write(proc, "self/attr/keycreate", label).context(what)?;
+    join_session_keyring(id)?;
+    lsm::clear(proc, "keycreate").context(what)
+}
+
+fn join_session_keyring(id: &str) -> Result<()> {
     match process::join_session_keyring(&c_string(format!("_ses.{id}"))?) {
         Ok(()) | Err(Errno::ENOSYS) => Ok(()),
         Err(errno) => Err(errno).context(|| "join a new session keyring"),
@@ -49,9 +60,7 @@ pub fn set_limits(plan: &ProcessPlan, proc: BorrowedFd) -> Result<()> {
         policy.set()?;
     }
     if let Some(profile) = &plan.apparmor_profile {
-        let text = format!("exec {profile}");
-        procfs::write(proc, "self/attr/apparmor/exec", &text)
-            .context(|| format!("process.apparmorProfile: set {profile:?}"))?;
+        lsm::confine_at_exec(proc, profile).context(|| format!("process.apparmorProfile: set {profile:?}"))?;
     }
     if let Some(label) = &plan.selinux_label {
         procfs::write(proc, "self/attr/exec", label).context(|| format!("process.selinuxLabel: set {label:?}"))?;
@@ -71,6 +80,16 @@ pub fn set_affinity(cpus: &[usize]) -> Result<()> {
     let mut set = CpuSet::new();
     cpus.iter().try_for_each(|cpu| set.set(*cpu)).context(what)?;
     sched_setaffinity(Pid::from_raw(0), &set).context(what)
+}
+
+/// Lets this thread run on every CPU that its control group allows, wherever its maker was confined to.
+///
+/// # Errors
+/// As sched_setaffinity(2).
+pub fn forget_affinity() -> Result<()> {
+    let mut every = CpuSet::new();
+    (0..CpuSet::count()).try_for_each(|cpu| every.set(cpu)).context(|| "list all CPUs")?;
+    sched_setaffinity(Pid::from_raw(0), &every).context(|| "run on every CPU")
 }
 
 /// Does something confined to `cpus`, so that a child that it makes is born there; none: as this thread is.

@@ -16,12 +16,12 @@ use crate::sys::process::SchedulerAttributes;
 
 pub use activation::Activation;
 pub use apply::{
-    become_user, drop_to_final_capabilities, enter_cwd, new_session_keyring, set_affinity, set_limits, set_oom_score,
-    with_affinity,
+    become_user, drop_to_final_capabilities, enter_cwd, forget_affinity, new_session_keyring, set_affinity, set_limits,
+    set_oom_score, with_affinity,
 };
 pub use command::Command;
 pub use memory_policy::MemoryPolicy;
-pub use plan::{apparmor_profile, capability_bit, plan, plan_joining, selinux_label, set_variable};
+pub use plan::{capability_bit, plan, plan_joining, set_variable};
 
 /// Capability sets as bit masks, bit N for capability number N.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,31 +7,26 @@ use oci_spec::runtime::{
 
 use super::{CapabilitySets, ProcessPlan, Rlimit, affinity, memory_policy};
 use crate::error::Faults;
-use crate::host::lsm;
+use crate::host::lsm::{self, Label, Missing};
 use crate::sys::process::SchedulerAttributes;
 
 /// Decides about the process (config.md, "Process"; config-linux.md, "Personality"). A configuration need not have one
-/// before `start`: then the plan has no arguments, and whoever would start it refuses.
-pub fn plan(spec: &Spec, faults: &mut Faults) -> Option<ProcessPlan> {
+/// before `start`: then the plan has no arguments, and whoever would start it refuses. `missing` is what becomes of labels
+/// for security modules that are not at work.
+pub fn plan(spec: &Spec, missing: Missing, faults: &mut Faults) -> Option<ProcessPlan> {
     let linux = spec.linux().as_ref();
     let memory_policy = linux.and_then(|linux| linux.memory_policy().as_ref());
     let memory_policy = memory_policy.map(|policy| memory_policy::plan(policy, faults));
-    if linux.is_some_and(|linux| linux.intel_rdt().is_some()) {
-        faults.unsupported("linux.intelRdt", "Intel RDT is not there yet");
-    }
-    if let Some(label) = linux.and_then(|linux| linux.mount_label().as_ref()).filter(|label| !label.is_empty()) {
-        faults.unsupported("linux.mountLabel", format_args!("{label:?}: mount labels are not there yet"));
-    }
     let Some(process) = spec.process() else {
         return Some(ProcessPlan { memory_policy, ..ProcessPlan::default() });
     };
     let personality = personality(spec, faults);
-    Some(ProcessPlan { personality, memory_policy, ..plan_one(process, faults) })
+    Some(ProcessPlan { personality, memory_policy, ..plan_one(process, missing, faults) })
 }
 
 /// Decides about a process that joins a container whose own is `container`: where `process` is silent, that is asked.
-pub fn plan_joining(process: &Process, container: &ProcessPlan, faults: &mut Faults) -> ProcessPlan {
-    let plan = plan_one(process, faults);
+pub fn plan_joining(process: &Process, container: &ProcessPlan, missing: Missing, faults: &mut Faults) -> ProcessPlan {
+    let plan = plan_one(process, missing, faults);
     let container = container.clone();
     ProcessPlan {
         umask: if process.user().umask().is_some() { plan.umask } else { container.umask },
@@ -64,7 +59,7 @@ pub fn capability_bit(name: &str) -> Option<u64> {
     name.parse::<caps::Capability>().ok().map(|capability| 1 << capability.index())
 }
 
-fn plan_one(process: &Process, faults: &mut Faults) -> ProcessPlan {
+fn plan_one(process: &Process, missing: Missing, faults: &mut Faults) -> ProcessPlan {
     let args = process.args().clone().unwrap_or_default();
     match args.first() {
         None => faults.add("process.args", "is empty"),
@@ -131,28 +126,21 @@ fn plan_one(process: &Process, faults: &mut Faults) -> ProcessPlan {
             (class, level.clamp(0, 7) as u16)
         }),
         exec_affinity: affinity::plan(process.exec_cpu_affinity().as_ref(), faults),
-        apparmor_profile: apparmor_profile("process.apparmorProfile", process.apparmor_profile().as_deref(), faults),
-        selinux_label: selinux_label("process.selinuxLabel", process.selinux_label().as_deref(), faults),
+        apparmor_profile: lsm::plan(
+            "process.apparmorProfile",
+            process.apparmor_profile().as_deref(),
+            Label::AppArmorProfile,
+            missing,
+            faults,
+        ),
+        selinux_label: lsm::plan(
+            "process.selinuxLabel",
+            process.selinux_label().as_deref(),
+            Label::SelinuxProcess,
+            missing,
+            faults,
+        ),
     }
-}
-
-/// The AppArmor profile that `path` asks for, if any.
-pub fn apparmor_profile(path: &str, value: Option<&str>, faults: &mut Faults) -> Option<String> {
-    label(path, value, "AppArmor", lsm::apparmor_enabled, faults)
-}
-
-/// The SELinux label that `path` asks for, if any.
-pub fn selinux_label(path: &str, value: Option<&str>, faults: &mut Faults) -> Option<String> {
-    label(path, value, "SELinux", lsm::selinux_enabled, faults)
-}
-
-/// A label for a security module, which this kernel must have: what it was to confine would run unconfined.
-fn label(path: &str, value: Option<&str>, module: &str, enabled: fn() -> bool, faults: &mut Faults) -> Option<String> {
-    let label = value.filter(|label| !label.is_empty())?.to_owned();
-    if !enabled() {
-        faults.unsupported(path, format_args!("{label:?}: this kernel has no {module} at work"));
-    }
-    Some(label)
 }
 
 fn mask(set: Option<&Capabilities>) -> u64 {
@@ -284,7 +272,7 @@ mod tests {
     fn planned(process: &str) -> (Option<ProcessPlan>, String) {
         let spec: Spec = serde_json::from_str(&format!(r#"{{"ociVersion":"1.0.0","process":{process}}}"#)).unwrap();
         let mut faults = Faults::default();
-        let plan = plan(&spec, &mut faults);
+        let plan = plan(&spec, Missing::Refused, &mut faults);
         (plan, faults.into_result().err().map(|error| error.to_string()).unwrap_or_default())
     }
 

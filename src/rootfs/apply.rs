@@ -3,9 +3,10 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use nix::fcntl::{AT_FDCWD, OFlag, open};
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::sys::stat::{Mode, fstat};
+use nix::sys::statfs::{FsType, fstatfs};
 use nix::unistd::{chdir, chroot, fchdir, pivot_root};
 
 use super::inside::{Inside, Leaf};
@@ -241,7 +242,7 @@ impl<'a> Root<'a> {
             let source = if directory { &mut empty } else { &mut null };
             let tree = match source {
                 Some(fd) => open_tree(fd.as_raw_fd(), c"", OPEN_TREE_CLONE).context(what)?,
-                None if directory => empty_directory().context(what)?,
+                None if directory => self.empty_directory().context(what)?,
                 None => self.null_device().context(what)?,
             };
             move_mount(&tree, place).context(what)?;
@@ -256,6 +257,15 @@ impl<'a> Root<'a> {
             Err(nix::errno::Errno::ENOENT | nix::errno::Errno::ENOTDIR) => Ok(None),
             Err(errno) => Err(errno.into()),
         }
+    }
+
+    /// A detached mount of an empty, read-only directory.
+    fn empty_directory(&self) -> Result<OwnedFd> {
+        let fs = FileSystem::open(c"tmpfs")?;
+        fs.set(c"mode", Some(c"755"))?;
+        self.label(&fs, "tmpfs")?;
+        fs.create()?;
+        Ok(fs.mount(attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC)?)
     }
 
     /// A detached mount of the container's /dev/null, which an image cannot have made something else of.
@@ -275,17 +285,16 @@ impl<'a> Root<'a> {
 /// # Errors
 /// If the root has none.
 pub fn open_ptmx(root: BorrowedFd) -> Result<OwnedFd> {
-    Inside(root)
-        .open(Path::new("/dev/pts/ptmx"), OFlag::O_RDWR | OFlag::O_NOCTTY)
-        .context(|| "open \"/dev/pts/ptmx\" in the root (a terminal needs a devpts mount on /dev/pts)")
-}
-
-/// A detached mount of an empty, read-only directory.
-fn empty_directory() -> Result<OwnedFd> {
-    let fs = FileSystem::open(c"tmpfs")?;
-    fs.set(c"mode", Some(c"755"))?;
-    fs.create()?;
-    Ok(fs.mount(attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC)?)
+    let what = || "open \"/dev/pts/ptmx\" in the root (a terminal needs a devpts mount on /dev/pts)";
+    // To open a device or a FIFO that an image has there would do something already.
+    let place = Inside(root).open(Path::new("/dev/pts"), OFlag::O_PATH | OFlag::O_DIRECTORY).context(what)?;
+    if fstatfs(&place).context(what)?.filesystem_type() != FsType(libc::DEVPTS_SUPER_MAGIC) {
+        return Err(Error::config(what()));
+    }
+    let how = OpenHow::new()
+        .flags(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_XDEV | ResolveFlag::RESOLVE_NO_SYMLINKS);
+    openat2(place, "ptmx", how).context(what)
 }
 
 fn set_propagation_of(path: &Path, propagation: u64, recursive: bool) -> Result<()> {

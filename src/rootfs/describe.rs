@@ -71,6 +71,7 @@ impl RootfsPlan {
             let words = if words.is_empty() { String::new() } else { format!(" ({})", words.join(",")) };
             lines.push(format!("{} <- {what}{words}", mount.destination.display()));
         }
+        lines.extend(self.mount_label.iter().map(|label| format!("SELinux label of new file systems: {label:?}")));
         if self.own_dev {
             let how = if self.bind_devices { "bound from the host" } else { "made" };
             let names: Vec<_> = self.devices.iter().map(|device| device.path.display().to_string()).collect();

@@ -9,6 +9,7 @@ mod describe;
 mod devices;
 mod id_map;
 mod inside;
+mod label;
 mod mounts;
 pub mod options;
 mod plan;
@@ -135,6 +136,9 @@ pub struct RootfsPlan {
     pub masked: Vec<PathBuf>,
     /// Paths that are read-only.
     pub readonly_paths: Vec<PathBuf>,
+    /// The SELinux label of the file systems that are made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mount_label: Option<String>,
     /// The working directory, made where it is missing.
     pub cwd: PathBuf,
 }

@@ -13,9 +13,12 @@ use nix::unistd::symlinkat;
 use super::apply::{Root, copy_source};
 use super::copy_up::copy_up;
 use super::inside::Leaf;
-use super::{MountPlan, What};
+use super::{MountPlan, What, label};
 use crate::error::{Context, Error, Result};
 use crate::sys::mount::{FileSystem, MountAttr, OPEN_TREE_CLONE, attr, c_string, mount_setattr, move_mount, open_tree};
+
+/// The inode number of every procfs's root directory (linux/proc_fs.h, `PROC_ROOT_INO`).
+const PROC_ROOT: libc::ino_t = 1;
 
 impl Root<'_> {
     /// Mounts everything that `mounts` names; `binds` are the sources of its bind mounts that are open already.
@@ -50,7 +53,15 @@ impl Root<'_> {
         match &mount.what {
             What::Bind { .. } => {
                 let tree = bind.ok_or_else(|| Error::system("its source was not opened"))?;
-                let directory = fstat(&tree)?.st_mode & libc::S_IFMT == libc::S_IFDIR;
+                let stat = fstat(&tree)?;
+                let directory = stat.st_mode & libc::S_IFMT == libc::S_IFDIR;
+                if mount.destination == Path::new("/proc")
+                    && (stat.st_ino != PROC_ROOT || fstatfs(&tree)?.filesystem_type() != PROC_SUPER_MAGIC)
+                {
+                    return Err(Error::config(
+                        "its source is not the root of a procfs, which is what belongs on /proc",
+                    ));
+                }
                 let place = self.place(mount, if directory { Leaf::Directory } else { Leaf::File })?;
                 set_attributes(&tree, mount)?;
                 move_mount(tree, place)?;
@@ -65,7 +76,12 @@ impl Root<'_> {
                     }
                 })?;
                 configure(&fs, name, source, data, &place)?;
+                if !label::is_own(data) {
+                    self.label(&fs, name)?;
+                }
+                create(&fs)?;
                 let tree = fs.mount(if *copies { 0 } else { mount.attributes.set })?;
+                self.label_root(&tree, name)?;
                 if *copies {
                     copy_up(self.inside(), &mount.destination, tree.as_fd()).context(|| "copy what is below it")?;
                     set_attributes(&tree, mount)?;
@@ -127,6 +143,7 @@ impl Root<'_> {
         }
         let fs = FileSystem::open(c"tmpfs")?;
         fs.set(c"mode", Some(c"755"))?;
+        self.label(&fs, "tmpfs")?;
         fs.create()?;
         let tree = fs.mount(mount.attributes.set & !attr::RDONLY)?;
         // A detached tree takes no mounts before Linux 6.15, so it goes to its place first.
@@ -151,7 +168,7 @@ impl Root<'_> {
     }
 }
 
-/// Gives the file system its parameters and makes it.
+/// Gives the file system its parameters.
 fn configure(
     fs: &FileSystem,
     name: &str,
@@ -177,6 +194,10 @@ fn configure(
         let mode = format!("{:o}", fstat(place)?.st_mode & 0o7777);
         fs.set(c"mode", Some(&c_string(mode)?))?;
     }
+    Ok(())
+}
+
+fn create(fs: &FileSystem) -> Result<()> {
     fs.create().map_err(|errno| match fs.complaint() {
         Some(complaint) => Error::from(errno).context(complaint),
         None => errno.into(),

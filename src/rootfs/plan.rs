@@ -2,14 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxDeviceType, Mount, Spec};
+use nix::sys::stat::stat;
+use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Mount, Spec};
 
 use super::id_map;
 use super::inside::without_dots;
 use super::options::{self, Options};
 use super::{Device, MountPlan, RootfsPlan, Switch, What};
 use crate::error::Faults;
-use crate::host::id_mapping::IdMapping;
+use crate::host::id_mapping::{self, IdMapping};
+use crate::host::lsm::{self, Label, Missing};
 
 /// What the plan of the root takes from elsewhere.
 #[derive(Debug, Clone)]
@@ -33,6 +35,8 @@ pub struct Surroundings<'a> {
     pub cgroup_links: &'a [(String, String)],
     /// `--no-pivot`.
     pub no_pivot: bool,
+    /// What becomes of a label for a security module that is not at work.
+    pub missing_lsm: Missing,
 }
 
 /// The devices that every container has (config-linux.md, "Default Devices"): path, major, minor.
@@ -75,6 +79,11 @@ pub fn plan(spec: &Spec, around: &Surroundings, faults: &mut Faults) -> RootfsPl
     let slave = (nix::mount::MsFlags::MS_SLAVE.bits(), true);
     let (propagation, final_propagation) = match linux.and_then(|linux| linux.rootfs_propagation().as_deref()) {
         None | Some("") => (slave, None),
+        Some(name) if !around.mount_namespace => {
+            let what = format_args!("{name:?} needs a namespace of type \"mount\" in linux.namespaces");
+            faults.add("linux.rootfsPropagation", what);
+            (slave, None)
+        }
         Some(name) => match options::propagation(name) {
             // The making needs mounts that can be bound, so "unbindable" is for the finished root alone.
             Some(chosen) if chosen.0 == nix::mount::MsFlags::MS_UNBINDABLE.bits() => (slave, Some(chosen)),
@@ -107,7 +116,9 @@ pub fn plan(spec: &Spec, around: &Surroundings, faults: &mut Faults) -> RootfsPl
         }
         planned
     };
+    let label = linux.and_then(|linux| linux.mount_label().as_deref());
     RootfsPlan {
+        mount_label: lsm::plan("linux.mountLabel", label, Label::SelinuxFiles, around.missing_lsm, faults),
         root: around.rootfs.to_owned(),
         switch,
         readonly: spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false),
@@ -115,7 +126,7 @@ pub fn plan(spec: &Spec, around: &Surroundings, faults: &mut Faults) -> RootfsPl
         final_propagation,
         own_dev: !mounts.iter().any(bound_dev),
         mounts,
-        devices: plan_devices(spec, faults),
+        devices: plan_devices(spec, around.user_namespace, faults),
         bind_devices: around.user_namespace,
         console: process.and_then(oci_spec::runtime::Process::terminal).unwrap_or(false),
         masked: paths("maskedPaths", linux.and_then(|linux| linux.masked_paths().as_ref()), faults),
@@ -199,6 +210,13 @@ fn plan_mount(index: usize, mount: &Mount, around: &Surroundings, faults: &mut F
             },
         }
     };
+    if destination == Path::new("/proc") && !matches!(&what, What::Bind { .. } | What::Remount) && typ != "proc" {
+        let what = format_args!("{typ:?} is not what belongs on /proc: that is \"proc\", or a bind mount of one");
+        faults.add(at("type"), what);
+    }
+    if let What::FileSystem { data, .. } = &what {
+        check_owner(data, around, &at("options"), faults);
+    }
     if id_map.is_some() && !matches!(what, What::Bind { .. }) {
         faults.add(at("options"), "ids are mapped of bind mounts alone (bind, rbind)");
     }
@@ -211,6 +229,22 @@ fn plan_mount(index: usize, mount: &Mount, around: &Surroundings, faults: &mut F
         recursive: options.recursive,
         propagation: options.propagation,
     })
+}
+
+/// What a file system is told to give its files to has to be somebody in the container's user namespace.
+fn check_owner(data: &[(String, Option<String>)], around: &Surroundings, at: &str, faults: &mut Faults) {
+    let (uids, gids) = around.id_mappings;
+    for (option, mappings) in [("uid", uids), ("gid", gids)] {
+        let value = data.iter().rfind(|(key, _)| key == option).and_then(|(_, value)| value.as_deref());
+        let Some(id) = value.and_then(|value| value.parse::<u32>().ok()) else {
+            continue;
+        };
+        if !mappings.is_empty() && !id_mapping::maps(mappings, id) {
+            let what =
+                format_args!("{option}={id}: {id} is not mapped in linux.{option}Mappings (leave the option out)");
+            faults.add(at, what);
+        }
+    }
 }
 
 /// As mount(2) says of a bind mount, the file system's parameters are ignored on `what`: the file system is mounted already. A
@@ -228,7 +262,7 @@ fn without_effect(what: &str, options: &Options, at: &str, faults: &mut Faults) 
 const SUPERBLOCK_WORDS: [&str; 9] =
     ["async", "sync", "dirsync", "mand", "nomand", "lazytime", "nolazytime", "silent", "iversion"];
 
-fn plan_devices(spec: &Spec, faults: &mut Faults) -> Vec<Device> {
+fn plan_devices(spec: &Spec, bound: bool, faults: &mut Faults) -> Vec<Device> {
     let mut devices: Vec<Device> = DEFAULT_DEVICES
         .iter()
         .map(|(path, major, minor)| Device {
@@ -242,7 +276,8 @@ fn plan_devices(spec: &Spec, faults: &mut Faults) -> Vec<Device> {
         })
         .collect();
     let configured = spec.linux().as_ref().and_then(|linux| linux.devices().as_ref());
-    for (index, device) in configured.into_iter().flatten().enumerate() {
+    for (index, configured_device) in configured.into_iter().flatten().enumerate() {
+        let device = configured_device;
         let at = |field: &str| format!("linux.devices[{index}].{field}");
         let kind = match device.typ() {
             LinuxDeviceType::C | LinuxDeviceType::U => libc::S_IFCHR,
@@ -264,6 +299,9 @@ fn plan_devices(spec: &Spec, faults: &mut Faults) -> Vec<Device> {
             }
             value.clamp(0, most) as u64
         };
+        if kind != libc::S_IFIFO && device.major() == 0 && device.minor() == 0 {
+            faults.add(at("major"), "is missing, and so is minor");
+        }
         let device = Device {
             path: Path::new("/").join(without_dots(path)),
             kind,
@@ -273,11 +311,33 @@ fn plan_devices(spec: &Spec, faults: &mut Faults) -> Vec<Device> {
             uid: device.uid().unwrap_or(0),
             gid: device.gid().unwrap_or(0),
         };
+        if bound && kind != libc::S_IFIFO {
+            warn_of_bound(index, configured_device, &device);
+        }
         // One that the configuration names replaces the default one.
         devices.retain(|other| other.path != device.path);
         devices.push(device);
     }
     devices
+}
+
+/// In a user namespace the device is the host's, with the host's mode and owner.
+fn warn_of_bound(index: usize, configured: &LinuxDevice, device: &Device) {
+    let Ok(host) = stat(&device.path) else {
+        return; // that it is not there is said when it is to be bound
+    };
+    let mode =
+        configured.file_mode().map(|mode| (format!("0{:o}", mode & 0o7777), format!("0{:o}", host.st_mode & 0o7777)));
+    let uid = configured.uid().map(|uid| (uid.to_string(), host.st_uid.to_string()));
+    let gid = configured.gid().map(|gid| (gid.to_string(), host.st_gid.to_string()));
+    for (field, values) in [("fileMode", mode), ("uid", uid), ("gid", gid)] {
+        if let Some((wanted, there)) = values.filter(|(wanted, there)| wanted != there) {
+            log::warn!(
+                "linux.devices[{index}].{field}: {wanted} has no effect: in a user namespace {:?} is the host's, which has {there}",
+                device.path.display().to_string()
+            );
+        }
+    }
 }
 
 #[cfg(test)]
@@ -296,6 +356,7 @@ mod tests {
             cgroup2: Some(Path::new("/sys/fs/cgroup/procrt/x")),
             cgroup_links: &[],
             no_pivot: false,
+            missing_lsm: Missing::Refused,
         };
         let mut faults = Faults::default();
         let plan = plan(&spec, &around, &mut faults);

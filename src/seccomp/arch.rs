@@ -57,25 +57,46 @@ impl Abi {
     }
 }
 
-/// The ABIs that one kernel takes calls from.
-#[derive(Debug)]
-pub(super) struct Machine {
+/// A kind of machine: the ABIs that its kernel takes calls from.
+#[derive(Debug, Clone, Copy)]
+pub struct Machine {
     /// The one that every filter has code for, as libseccomp does it, whatever the profile lists.
     pub(super) native: Abi,
     /// Those that a profile may add.
     pub(super) others: &'static [Abi],
 }
 
-pub(super) const X86_64: Machine = Machine { native: Abi::X86_64, others: &[Abi::X86, Abi::X32] };
-pub(super) const AARCH64: Machine = Machine { native: Abi::Aarch64, others: &[Abi::Arm] };
-
-/// The machine this was built for.
-pub(super) const MACHINE: Machine = if cfg!(target_arch = "aarch64") { AARCH64 } else { X86_64 };
-
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 compile_error!("no system call numbers for this architecture: add it to src/seccomp/arch.rs and numbers.rs");
 
 impl Machine {
+    /// PCs: x86_64, x86 and x32.
+    pub const X86_64: Self = Self { native: Abi::X86_64, others: &[Abi::X86, Abi::X32] };
+    /// 64-bit ARM: aarch64 and arm.
+    pub const AARCH64: Self = Self { native: Abi::Aarch64, others: &[Abi::Arm] };
+    /// The machine this was built for.
+    pub const OWN: Self = if cfg!(target_arch = "aarch64") { Self::AARCH64 } else { Self::X86_64 };
+
+    /// The machine by the name of its own architecture, as people write it.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::X86_64, Self::AARCH64].into_iter().find(|machine| machine.native.name() == name)
+    }
+
+    /// Its own architecture's name in a profile.
+    pub fn architecture(&self) -> String {
+        self.native.oci().to_string()
+    }
+
+    /// Go's name for it, which engines' profiles have.
+    pub fn go_name(&self) -> &'static str {
+        if self.native == Abi::Aarch64 { "arm64" } else { "amd64" }
+    }
+
+    /// The names of its architectures, as people write them.
+    pub fn architectures(&self) -> impl Iterator<Item = &'static str> + use<> {
+        self.abis().map(Abi::name)
+    }
+
     /// All ABIs, the native one first.
     pub(super) fn abis(&self) -> impl Iterator<Item = Abi> + use<> {
         std::iter::once(self.native).chain(self.others.iter().copied())

@@ -33,6 +33,10 @@ pub(super) struct Calls {
     last: Option<u32>,
     /// Rules to be tried in order, as indices into [`RuleSet::all`].
     pub(super) lists: Vec<Vec<usize>>,
+    /// Number above, rule below: sorted, a call's rules are together and in the profile's order.
+    keys: Vec<u64>,
+    /// Calls of ARM's that the profile names to give them what the default is: past the last one they would get another.
+    private: Vec<u32>,
 }
 
 /// The profile's rules, and those that are made for calls reached through another.
@@ -54,7 +58,8 @@ impl Calls {
     /// first of several. Otherwise the first rule in the profile whose conditions hold decides. libseccomp does the same
     /// except where conditions of rules with different answers overlap: there its order follows from the shape of its
     /// tree, not from the profile, and ours is the profile's. Two rules with the same conditions and different answers are
-    /// a fault; libseccomp refuses the second of them.
+    /// a fault; libseccomp refuses the second of them. Without conditions they are not: the first counts, in libseccomp too,
+    /// and Podman's own default profile has such rules.
     pub(super) fn new(
         abi: Abi,
         syscalls: &[LinuxSyscall],
@@ -64,31 +69,9 @@ impl Calls {
         found: &mut [bool],
         faults: &mut Faults,
     ) -> Self {
-        let mut last = None;
-        // Number above, rule below: sorted, a call's rules are together and in the profile's order.
-        let mut keys: Vec<u64> = Vec::with_capacity(found.len() + 16);
-        let mut names = names.iter().zip(found);
-        for (syscall, entry) in syscalls.iter().zip(&rules.entries) {
-            for (&name, found) in names.by_ref().take(syscall.names().len()) {
-                if let Some(number) = numbers::number(abi, name) {
-                    *found = true;
-                    if abi != Abi::Arm || number < ARM_PRIVATE {
-                        last = last.max(Some(number));
-                    }
-                    keys.extend(entry.clone().map(|rule| u64::from(number) << 32 | rule as u64));
-                }
-                if let Some((multiplexer, kind)) = numbers::multiplexed(abi, name) {
-                    *found = true;
-                    for rule in entry.clone() {
-                        let Some(through) = set.through(rule, multiplexer.mask(), kind) else { continue };
-                        keys.push(u64::from(multiplexer.number()) << 32 | through as u64);
-                    }
-                }
-            }
-        }
-        keys.sort_unstable();
-
-        let mut calls = Self { decided: Vec::with_capacity(keys.len()), last, lists: Vec::new() };
+        let mut calls = Self::gather(abi, syscalls, names, rules, set, found);
+        calls.decided.reserve(calls.keys.len());
+        let keys = std::mem::take(&mut calls.keys);
         let mut previous: (&[u64], _) = (&[], Decision::Answer(set.default));
         for call in keys.chunk_by(|a, b| a >> 32 == b >> 32) {
             let number = (call[0] >> 32) as u32;
@@ -103,7 +86,72 @@ impl Calls {
             calls.decided.push((number, decision));
             previous = (call, decision);
         }
+        calls.private.sort_unstable();
+        calls.private.dedup();
+        for number in std::mem::take(&mut calls.private) {
+            if let Err(at) = calls.decided.binary_search_by_key(&number, |decided| decided.0) {
+                calls.decided.insert(at, (number, Decision::Answer(set.default)));
+            }
+        }
         calls
+    }
+
+    /// Which rules are about which call; nothing is decided yet.
+    pub(super) fn gather(
+        abi: Abi,
+        syscalls: &[LinuxSyscall],
+        names: &[Name<'_>],
+        rules: &Rules,
+        set: &mut RuleSet,
+        found: &mut [bool],
+    ) -> Self {
+        let mut last = None;
+        let mut private: Vec<u32> = Vec::new();
+        let mut keys: Vec<u64> = Vec::with_capacity(found.len() + 16);
+        let mut names = names.iter().zip(found);
+        for (syscall, entry) in syscalls.iter().zip(&rules.entries) {
+            for (&name, found) in names.by_ref().take(syscall.names().len()) {
+                if let Some(number) = numbers::number(abi, name) {
+                    *found = true;
+                    if abi != Abi::Arm || number < ARM_PRIVATE {
+                        last = last.max(Some(number));
+                    } else if entry.is_empty() {
+                        private.push(number);
+                    }
+                    keys.extend(entry.clone().map(|rule| u64::from(number) << 32 | rule as u64));
+                }
+                if let Some((multiplexer, kind)) = numbers::multiplexed(abi, name) {
+                    *found = true;
+                    for rule in entry.clone() {
+                        let Some(through) = set.through(rule, multiplexer.mask(), kind) else { continue };
+                        keys.push(u64::from(multiplexer.number()) << 32 | through as u64);
+                    }
+                }
+            }
+        }
+        keys.sort_unstable();
+        // Rules that are made stand behind the profile's own; their place is that of the entry that they come from.
+        for call in keys.chunk_by_mut(|a, b| a >> 32 == b >> 32) {
+            if call.last().is_some_and(|key| *key as u32 as usize >= set.own) {
+                call.sort_by_key(|key| set.all[*key as u32 as usize].entry);
+            }
+        }
+        Self { decided: Vec::new(), last, lists: Vec::new(), keys, private }
+    }
+
+    /// The rules about the call `number`, in their order, as indices into [`RuleSet::all`]; of calls that were only gathered.
+    pub(super) fn rules_of(&self, number: u32) -> impl Iterator<Item = usize> + use<'_> {
+        self.keys.iter().filter(move |key| *key >> 32 == u64::from(number)).map(|key| *key as u32 as usize)
+    }
+
+    /// The greatest number of a call that the profile names.
+    pub(super) fn last(&self) -> Option<u32> {
+        self.last
+    }
+
+    /// Whether the profile names a private call of ARM's to give it the default.
+    pub(super) fn names_private(&self, number: u32) -> bool {
+        self.private.contains(&number)
     }
 
     fn list(&mut self, list: Vec<usize>) -> Decision {

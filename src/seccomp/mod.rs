@@ -10,9 +10,11 @@
 mod arch;
 mod calls;
 mod code;
+mod explain;
 mod filter;
 mod install;
 mod listener;
+pub mod listing;
 mod numbers;
 mod plan;
 mod rules;
@@ -23,10 +25,12 @@ mod tests;
 use seccompiler::sock_filter;
 use serde::{Serialize, Serializer};
 
+pub use arch::Machine;
+pub use explain::{Explanation, Question, explain, has_call};
 pub use filter::{Filter, Finished};
 pub use install::{install, install_with_listener};
 pub use listener::Listener;
-pub use plan::plan;
+pub use plan::{plan, plan_for};
 
 /// A container's filter, ready to be installed.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -44,7 +44,7 @@ macro_rules! table {
             use super::{FREE, NUMBERS, Name, SLOTS};
 
             /// The name of a number, if there is such a call.
-            const fn called($number: usize) -> Option<&'static str> {
+            pub(super) const fn called($number: usize) -> Option<&'static str> {
                 let $known = match <$sysno>::new($number) {
                     Some(call) => Some(call.name()),
                     None => None,
@@ -112,9 +112,28 @@ pub(super) fn number(abi: Abi, name: Name<'_>) -> Option<u32> {
     }
 }
 
+/// The name of the call that has `number` in `abi`.
+pub(super) fn name(abi: Abi, number: u32) -> Option<&'static str> {
+    let known = |called: fn(usize) -> Option<&'static str>, number: u32| {
+        (number < NUMBERS as u32).then(|| called(number as usize)).flatten()
+    };
+    match abi {
+        Abi::X86_64 => known(x86_64::called, number),
+        Abi::X86 => known(x86::called, number),
+        // The calls that have other numbers there are few.
+        Abi::X32 => (0..NUMBERS as u32)
+            .find(|common| x86_64::called(*common as usize).is_some() && x32(*common) == Some(number ^ X32_BIT))
+            .and_then(|common| x86_64::called(common as usize)),
+        Abi::Aarch64 => known(aarch64::called, number),
+        Abi::Arm if number > ARM_PRIVATE => PRIVATE.get((number - ARM_PRIVATE - 1) as usize).copied(),
+        Abi::Arm => known(arm::called, number),
+    }
+}
+
+const PRIVATE: [&str; 6] = ["breakpoint", "cacheflush", "usr26", "usr32", "set_tls", "get_tls"];
+
 fn arm_private(name: &str) -> Option<u32> {
-    let names = ["breakpoint", "cacheflush", "usr26", "usr32", "set_tls", "get_tls"];
-    names.iter().position(|&known| known == name).map(|at| ARM_PRIVATE + 1 + at as u32)
+    PRIVATE.iter().position(|&known| known == name).map(|at| ARM_PRIVATE + 1 + at as u32)
 }
 
 /// What x32 calls the x86_64 call `number`, without its bit: from `arch/x86/entry/syscalls/syscall_64.tbl`, where "common"
@@ -250,6 +269,7 @@ mod tests {
                         continue;
                     }
                     assert_eq!(of($abi, call.name()), Some(call.id() as u32), "{}", call.name());
+                    assert_eq!(name($abi, call.id() as u32), Some(call.name()));
                     found += 1;
                 }
             };
@@ -276,6 +296,10 @@ mod tests {
         assert_eq!(of(Abi::Arm, "set_tls"), Some(0x000f_0005));
         assert_eq!(of(Abi::Arm, "open"), Some(5));
         assert_eq!(of(Abi::X86_64, ""), None);
+        assert_eq!(name(Abi::X32, X32_BIT + 520), Some("execve"));
+        assert_eq!(name(Abi::X32, X32_BIT + 59), None);
+        assert_eq!(name(Abi::Arm, 0x000f_0005), Some("set_tls"));
+        assert_eq!(name(Abi::X86_64, u32::MAX), None);
         assert_eq!(of(Abi::X86_64, "no_such_call"), None);
     }
 }

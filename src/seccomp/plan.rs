@@ -2,12 +2,12 @@
 
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSyscall};
 
-use super::arch::{Abi, MACHINE, Machine, X32_BIT};
+use super::arch::{Abi, X32_BIT};
 use super::calls::{self, Calls, Decision, RuleSet, Run};
 use super::code::{Code, MAX_LENGTH};
 use super::numbers::Name;
 use super::rules::{Rules, strictness};
-use super::{Listener, SeccompPlan, support};
+use super::{Listener, Machine, SeccompPlan, support};
 use crate::error::Faults;
 
 /// The answer to calls that are newer than the profile.
@@ -38,10 +38,11 @@ const NO_SUCH_CALL: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
 /// - In 32-bit ABIs, x32 among them, the lower halves of argument and constant are compared, as by libseccomp.
 /// - A rule for one of x86's socket or System V IPC calls is also one for the kind of socketcall or ipc that does the same.
 pub fn plan(profile: &LinuxSeccomp, no_new_privileges: bool, faults: &mut Faults) -> SeccompPlan {
-    plan_for(&MACHINE, profile, no_new_privileges, faults)
+    plan_for(&Machine::OWN, profile, no_new_privileges, faults)
 }
 
-pub(super) fn plan_for(
+/// The same for another machine than this one.
+pub fn plan_for(
     machine: &Machine,
     profile: &LinuxSeccomp,
     no_new_privileges: bool,

@@ -2,7 +2,7 @@
 
 use oci_spec::runtime::{LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSeccompOperator};
 
-use super::arch::MACHINE;
+use super::Machine;
 use super::rules;
 use crate::sys;
 
@@ -47,7 +47,7 @@ pub fn operators() -> Vec<String> {
 
 /// The architectures that a filter has code for on this machine, by their names in a profile.
 pub fn architectures() -> Vec<String> {
-    MACHINE.abis().map(|abi| abi.oci().to_string()).collect()
+    Machine::OWN.abis().map(|abi| abi.oci().to_string()).collect()
 }
 
 /// The flags that this version knows, by their names in a profile.

@@ -8,10 +8,10 @@ mod process;
 use oci_spec::runtime::LinuxSeccomp;
 use serde_json::{Value, json};
 
-use super::arch::{AARCH64, Abi, Machine, X32_BIT, X86_64};
+use super::arch::{Abi, X32_BIT};
 use super::numbers::{Name, number};
 use super::plan::plan_for;
-use super::{SeccompPlan, rules};
+use super::{Machine, SeccompPlan, rules};
 use crate::error::Faults;
 use interpreter::{Call, run};
 
@@ -36,7 +36,7 @@ fn compile_for(machine: &Machine, value: Value) -> SeccompPlan {
 }
 
 fn compile(value: Value) -> SeccompPlan {
-    compile_for(&X86_64, value)
+    compile_for(&Machine::X86_64, value)
 }
 
 impl SeccompPlan {
@@ -290,7 +290,7 @@ fn x32_has_numbers_of_its_own() {
 #[test]
 fn arm_is_compiled_by_its_own_numbers() {
     let plan = compile_for(
-        &AARCH64,
+        &Machine::AARCH64,
         json!({"defaultAction": "SCMP_ACT_ERRNO",
             "architectures": ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM", "SCMP_ARCH_X86"], "syscalls": [
             {"names": ["openat", "set_tls", "clone3"], "action": "SCMP_ACT_ALLOW"},
@@ -305,6 +305,16 @@ fn arm_is_compiled_by_its_own_numbers() {
     assert_eq!(plan.on(Abi::Arm, "openat2", &[]), ENOSYS);
     assert_eq!(plan.on(Abi::Arm, "get_tls", &[]), ENOSYS);
     assert_eq!(plan.at(Abi::X86.audit(), 3, &[]), KILL);
+
+    // Private calls are no newer than others: one that is named gets what its rule says, be it the default.
+    let named = compile_for(
+        &Machine::AARCH64,
+        json!({"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_ARM"], "syscalls": [
+            {"names": ["get_tls"], "action": "SCMP_ACT_ERRNO"}, {"names": ["read"], "action": "SCMP_ACT_ALLOW"},
+        ]}),
+    );
+    assert_eq!(named.on(Abi::Arm, "get_tls", &[]), EPERM);
+    assert_eq!(named.on(Abi::Arm, "set_tls", &[]), ENOSYS);
 }
 
 #[test]
@@ -329,6 +339,15 @@ fn rules_for_socket_and_ipc_calls_hold_through_their_multiplexers() {
     assert_eq!(x86(&plan, "socketcall", &[1]), EPERM);
     assert_eq!(x86(&plan, "socketcall", &[2]), ALLOW);
     assert_eq!(x86(&plan, "socket", &[2]), ALLOW);
+
+    // The first in the profile decides there as well.
+    let plan = compile(denying(&[
+        allowing("socket", &[]),
+        rule("socketcall", "SCMP_ACT_TRAP", &[(0, "LE", 2, 0)]),
+        allowing("bind", &[]),
+    ]));
+    assert_eq!(x86(&plan, "socketcall", &[1]), ALLOW);
+    assert_eq!(x86(&plan, "socketcall", &[2]), libc::SECCOMP_RET_TRAP);
 }
 
 /// Calls of x86_64 whose neighbours get other answers, so that no runs can be made of them.

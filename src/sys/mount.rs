@@ -197,6 +197,17 @@ impl FileSystem {
     }
 }
 
+/// Sets an extended attribute of an open file (xattr(7)).
+///
+/// # Errors
+/// As fsetxattr(2).
+pub fn set_xattr(file: impl AsFd, name: &CStr, value: &[u8]) -> Result<(), Errno> {
+    let fd = file.as_fd().as_raw_fd();
+    // SAFETY: `name` is a C string and `value` a slice, both of which outlive the call, with the slice's own length.
+    check(unsafe { libc::fsetxattr(fd, name.as_ptr(), value.as_ptr().cast(), value.len(), 0) }.into())?;
+    Ok(())
+}
+
 /// `text` as a C string.
 ///
 /// # Errors

@@ -260,6 +260,13 @@ pub struct SchedulerAttributes {
     pub util_max: u32,
 }
 
+/// Whether this process is scheduled as `SCHED_FIFO` or `SCHED_RR` (sched(7)).
+pub fn is_real_time() -> bool {
+    // SAFETY: the call takes a number and answers one.
+    let policy = unsafe { libc::sched_getscheduler(0) } & !libc::SCHED_RESET_ON_FORK;
+    matches!(policy, libc::SCHED_FIFO | libc::SCHED_RR)
+}
+
 /// Sets this thread's scheduling policy.
 ///
 /// # Errors

@@ -27,7 +27,7 @@ const MASTER: &str = "/dev/ptmx";
 /// connect(2)'s, with the path.
 pub fn connect(path: &Path) -> Result<OwnedFd> {
     let socket = sys::socket::unix(SockType::Stream)?;
-    sys::socket::connect(&socket, path).context(|| format!("connect to the socket \"{}\"", path.display()))?;
+    sys::socket::connect(&socket, path).context(|| format!("connect to the socket {:?}", path.to_string_lossy()))?;
     Ok(socket)
 }
 

@@ -1,6 +1,8 @@
 //! The fields of a Linux container's configuration, as the runtime specification's JSON schema has them
 //! (`tests/fields/linux-1.3.0.jsonl`, which `tests/fields/from-schema` writes).
 
+use std::sync::OnceLock;
+
 use serde_json::{Map, Value, json};
 
 const LIST: &str = include_str!("../fields/linux-1.3.0.jsonl");
@@ -25,13 +27,15 @@ enum Step<'a> {
 const FREE: &str = "x";
 
 /// Every field of the list.
-pub fn all() -> Vec<Field> {
-    LIST.lines()
-        .map(|line| {
+pub fn all() -> &'static [Field] {
+    static ALL: OnceLock<Vec<Field>> = OnceLock::new();
+    ALL.get_or_init(|| {
+        let fields = LIST.lines().map(|line| {
             let about: Value = serde_json::from_str(line).unwrap();
             Field { path: about["path"].as_str().unwrap().to_owned(), about }
-        })
-        .collect()
+        });
+        fields.collect()
+    })
 }
 
 impl Field {

@@ -20,7 +20,9 @@ pub fn of(bundle: &Path, store: &Path, id: &str) -> Vec<String> {
 fn control_groups(dir: &Path, id: &str, left: &mut Vec<String>) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            if entry.file_name().to_string_lossy().split(['.', ':']).any(|part| part == id) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            // A scope of systemd's is called PREFIX-ID.scope.
+            if name.split(['.', ':']).any(|part| part == id || part.ends_with(&format!("-{id}"))) {
                 left.push(format!("control group {}", entry.path().display()));
             }
             control_groups(&entry.path(), id, left);

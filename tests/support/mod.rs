@@ -10,6 +10,7 @@ pub mod container;
 pub mod fields;
 mod image;
 mod leftovers;
+pub mod tty;
 
 use std::fs;
 use std::io::Write;
@@ -33,7 +34,8 @@ pub const LIMIT: Duration = Duration::from_mins(1);
 /// Says on the real standard error, which the test harness does not swallow, why a test could not look.
 pub fn skipped(why: &str) {
     let name = std::thread::current().name().unwrap_or("a test").to_owned();
-    let _ = writeln!(std::io::stderr(), "SKIPPED {name}: {why}");
+    // In one piece, and not behind what another test has begun to say.
+    let _ = std::io::stderr().write_all(format!("\nSKIPPED {name}: {why}\n").as_bytes());
 }
 
 /// Whether this machine has control groups of version 2 alone.

@@ -10,7 +10,7 @@ fn docker() -> LinuxSeccomp {
 
 fn compiled() -> SeccompPlan {
     let mut faults = Faults::default();
-    let plan = plan_for(&X86_64, &docker(), false, &mut faults);
+    let plan = plan_for(&Machine::X86_64, &docker(), false, &mut faults);
     faults.into_result().unwrap();
     plan
 }
@@ -76,7 +76,7 @@ fn dockers_profile_compiles_in_microseconds() {
         .map(|_| {
             let start = std::time::Instant::now();
             let mut faults = Faults::default();
-            let plan = plan_for(&X86_64, &profile, false, &mut faults);
+            let plan = plan_for(&Machine::X86_64, &profile, false, &mut faults);
             let time = start.elapsed();
             assert!(plan.program.len() > 1 && faults.is_empty());
             time

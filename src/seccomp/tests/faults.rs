@@ -4,7 +4,7 @@ use super::*;
 
 fn fault_of(value: Value) -> String {
     let mut faults = Faults::default();
-    plan_for(&X86_64, &profile(value), true, &mut faults);
+    plan_for(&Machine::X86_64, &profile(value), true, &mut faults);
     faults.into_result().unwrap_err().to_string()
 }
 

@@ -4,14 +4,14 @@ use seccompiler::sock_filter;
 
 /// A call as a filter sees it: `struct seccomp_data`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Call {
-    pub(super) number: u32,
-    pub(super) arch: u32,
-    pub(super) arguments: [u64; 6],
+pub struct Call {
+    pub number: u32,
+    pub arch: u32,
+    pub arguments: [u64; 6],
 }
 
 /// The program's answer to a call, and how many instructions that took.
-pub(super) fn run(program: &[sock_filter], call: &Call) -> (u32, usize) {
+pub fn run(program: &[sock_filter], call: &Call) -> (u32, usize) {
     assert!((1..=4096).contains(&program.len()), "{} instructions", program.len());
     let word = |offset: u32| match offset {
         0 => call.number,

@@ -313,7 +313,8 @@ fn our_terminal_is_raw_meanwhile_and_itself_again_afterwards() {
 
 #[test]
 fn an_interrupt_key_is_the_container_s() {
-    let (_outer, _, mut screen, mut child) = on_a_terminal("trap 'exit 13' INT; echo READY; read x; exit 1", "");
+    let (_outer, _, mut screen, mut child) =
+        on_a_terminal("trap 'exit 13' INT; echo READY; while :; do sleep 0.05; done", "");
     until(&mut screen, "READY\r\n");
     screen.write_all(b"\x03").unwrap();
     assert_eq!(code(&mut child), 13);

@@ -1,0 +1,547 @@
+//! Control groups that systemd makes: where it runs, on a machine with control groups of version 2 alone.
+
+mod support;
+
+use std::fs;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+use support::{Bundle, Outcome, PROCRT, skipped, unified, wait_until};
+
+/// Whether systemd is there to be asked; says so if not.
+fn systemd() -> bool {
+    let there = Path::new("/run/systemd/system").is_dir() && unified();
+    if !there {
+        skipped("systemd does not run here, on control groups of version 2 alone");
+    }
+    there
+}
+
+/// A bundle whose container is a scope.
+struct Scope(Bundle);
+
+impl Deref for Scope {
+    type Target = Bundle;
+
+    fn deref(&self) -> &Bundle {
+        &self.0
+    }
+}
+
+impl Drop for Scope {
+    fn drop(&mut self) {
+        let _ = self.call(&["delete", "--force", self.id()]);
+        if !std::thread::panicking() {
+            assert_eq!(property(&self.unit(), "LoadState"), "not-found");
+        }
+    }
+}
+
+impl Scope {
+    fn create(&self) -> Outcome {
+        self.write();
+        let path = self.path().to_str().unwrap();
+        self.call(&["--systemd-cgroup", "create", "--bundle", path, self.id()])
+    }
+
+    fn run(&self) -> Outcome {
+        self.write();
+        let path = self.path().to_str().unwrap();
+        self.call(&["--systemd-cgroup", "run", "--bundle", path, self.id()])
+    }
+
+    fn unit(&self) -> String {
+        format!("procrt-{}.scope", self.id())
+    }
+
+    /// A file of its control group, in the default slice.
+    fn file(&self, name: &str) -> PathBuf {
+        Path::new("/sys/fs/cgroup/system.slice").join(self.unit()).join(name)
+    }
+
+    #[track_caller]
+    fn value(&self, name: &str) -> String {
+        fs::read_to_string(self.file(name)).unwrap().trim_end().to_owned()
+    }
+}
+
+fn systemctl(args: &[&str]) -> Outcome {
+    Outcome::of(Command::new("systemctl").args(args).stdin(Stdio::null()))
+}
+
+fn property(unit: &str, name: &str) -> String {
+    systemctl(&["show", "--value", "--property", name, unit]).ok()
+}
+
+fn cgroup_of(pid: i64) -> String {
+    fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap().trim_end().to_owned()
+}
+
+#[test]
+fn without_systemd_the_option_is_refused_at_once() {
+    if Path::new("/run/systemd/system").is_dir() {
+        skipped("systemd runs here");
+        return;
+    }
+    let bundle = Bundle::sleeping();
+    bundle.write();
+    for command in ["create", "run"] {
+        let call = ["--systemd-cgroup", command, "--bundle", bundle.path().to_str().unwrap(), bundle.id()];
+        let error = bundle.call(&call).refused();
+        assert!(error.starts_with("--systemd-cgroup: systemd is not this machine's service manager"), "{error}");
+    }
+    assert!(bundle.leftovers().is_empty());
+}
+
+#[test]
+fn a_container_is_a_scope_with_its_limits_as_properties() {
+    if !systemd() {
+        return;
+    }
+    let scope = Scope(Bundle::sleeping().set("/linux/resources", json!({
+        "memory": {"limit": 64 << 20, "swap": 64 << 20, "reservation": 4 << 20},
+        "cpu": {"shares": 512, "quota": 10_000, "period": 30_000, "cpus": "0", "mems": "0"},
+        "pids": {"limit": 20},
+        "devices": [{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 10, "minor": 229, "access": "rw"}],
+    })));
+    scope.create().ok();
+    scope.start().ok();
+    assert_eq!(cgroup_of(scope.pid()), format!("0::/system.slice/{}", scope.unit()));
+    let unit = scope.unit();
+    for (name, value) in [
+        ("ActiveState", "active"),
+        ("Slice", "system.slice"),
+        ("Delegate", "yes"),
+        ("CollectMode", "inactive-or-failed"),
+        ("MemoryMax", "67108864"),
+        ("MemoryLow", "4194304"),
+        ("MemorySwapMax", "0"),
+        ("CPUWeight", "59"),
+        ("CPUQuotaPerSecUSec", "340ms"),
+        ("CPUQuotaPeriodUSec", "30ms"),
+        ("AllowedCPUs", "0"),
+        ("AllowedMemoryNodes", "0"),
+        ("TasksMax", "20"),
+        ("DevicePolicy", "strict"),
+    ] {
+        assert_eq!(property(&unit, name), value, "{name}");
+    }
+    assert!(property(&unit, "DeviceAllow").contains("/dev/char/10:229 rw"));
+    assert!(property(&unit, "Description").contains(scope.id()));
+    // The files have what the configuration says, where systemd's steps are coarser.
+    assert_eq!(scope.value("cpu.max"), "10000 30000");
+    assert_eq!(scope.value("memory.max"), "67108864");
+    assert_eq!(scope.value("cgroup.procs"), scope.pid().to_string());
+    // systemd writes what it thinks the limits are.
+    systemctl(&["daemon-reload"]).ok();
+    assert_eq!((scope.value("memory.max"), scope.value("pids.max")), ("67108864".to_owned(), "20".to_owned()));
+    assert_eq!(scope.status(), "running");
+    scope.delete(&["--force"]).ok();
+    assert_eq!(property(&unit, "LoadState"), "not-found");
+    assert!(!scope.file("").exists());
+}
+
+#[test]
+fn limits_hold() {
+    if !systemd() {
+        return;
+    }
+    let script = "dd if=/dev/zero of=/dev/shm/x bs=1048576 count=60; echo survived";
+    let limits = json!({"memory": {"limit": 16 << 20, "swap": 16 << 20}});
+    let scope = Scope(Bundle::new(script).set("/linux/resources", limits));
+    let outcome = scope.run();
+    assert!(outcome.code() == 137 || outcome.stderr.contains("Killed"), "{outcome:?}");
+    let script = "for i in 1 2 3 4 5 6 7 8 9; do sleep 1000 & done; echo all";
+    let outcome = Scope(Bundle::new(script).set("/linux/resources/pids/limit", json!(5))).run();
+    assert!(outcome.stderr.contains("fork") && outcome.code() != 0, "{outcome:?}");
+}
+
+#[test]
+fn device_rules_hold_exactly_also_when_systemd_is_reloaded() {
+    if !systemd() {
+        return;
+    }
+    // systemd knows majors, by their drivers, and neither order nor refusals: a hole in a wildcard is procrt's to keep.
+    let rules = json!([
+        {"allow": false, "access": "rwm"},
+        {"allow": true, "type": "c", "major": 1, "access": "rw"},
+        {"allow": false, "type": "c", "major": 1, "minor": 11, "access": "rw"},
+    ]);
+    let script = "mknod /tmp/kmsg c 1 11; mknod /tmp/port c 1 4; look() { (: < /tmp/kmsg) && echo kmsg; \
+                  (: < /dev/zero) && echo zero; echo looked; }; look > /out 2>&1; while [ ! -e /go ]; do sleep 0.05; done; \
+                  look > /again 2>&1; sleep 1000";
+    let scope =
+        Scope(Bundle::new(script).capabilities(&["CAP_MKNOD", "CAP_SYSLOG"]).set("/linux/resources/devices", rules));
+    scope.create().ok();
+    scope.start().ok();
+    let check = |file: &str| {
+        let mut text = String::new();
+        wait_until(file, || {
+            text = fs::read_to_string(scope.inside(file)).unwrap_or_default();
+            text.contains("looked")
+        });
+        assert!(text.contains("zero\n") && !text.contains("kmsg\n"), "{text}");
+    };
+    check("out");
+    systemctl(&["daemon-reload"]).ok();
+    fs::write(scope.inside("go"), "").unwrap();
+    check("again");
+}
+
+#[test]
+fn exec_and_pause_are_in_the_same_scope() {
+    if !systemd() {
+        return;
+    }
+    let scope = Scope(Bundle::sleeping());
+    scope.create().ok();
+    scope.start().ok();
+    scope.call(&["--systemd-cgroup", "exec", "--detach", scope.id(), "sleep", "1000"]).ok();
+    assert_eq!(scope.value("cgroup.procs").lines().count(), 2);
+    scope.call(&["--systemd-cgroup", "pause", scope.id()]).ok();
+    assert_eq!((scope.status().as_str(), scope.value("cgroup.freeze").as_str()), ("paused", "1"));
+    scope.call(&["--systemd-cgroup", "resume", scope.id()]).ok();
+    assert_eq!(scope.status(), "running");
+    scope.delete(&["--force"]).ok();
+    assert!(!scope.file("").exists());
+}
+
+#[test]
+fn an_update_is_systemds_too() {
+    if !systemd() {
+        return;
+    }
+    let limits = json!({"memory": {"limit": 64 << 20}, "pids": {"limit": 20}});
+    let scope = Scope(Bundle::sleeping().set("/linux/resources", limits));
+    scope.create().ok();
+    let (unit, id) = (scope.unit(), scope.id().to_owned());
+    let update = |options: &[&str]| scope.call(&[&["update"], options, &[&id]].concat());
+    update(&["--memory", "32M", "--cpu-quota", "10000", "--cpu-period", "30000", "--cpuset-cpus", "0"]).ok();
+    for (name, value) in [
+        ("MemoryMax", "33554432"),
+        ("CPUQuotaPerSecUSec", "340ms"),
+        ("CPUQuotaPeriodUSec", "30ms"),
+        ("AllowedCPUs", "0"),
+        ("TasksMax", "20"),
+    ] {
+        assert_eq!(property(&unit, name), value, "{name}");
+    }
+    // systemd's steps are coarser than the file's.
+    assert_eq!(scope.value("cpu.max"), "10000 30000");
+    systemctl(&["daemon-reload"]).ok();
+    assert_eq!(scope.value("memory.max"), "33554432");
+    // All or nothing: neither changes.
+    update(&["--memory", "16M", "--cpuset-cpus", "4000"]).refused();
+    assert_eq!((property(&unit, "MemoryMax").as_str(), scope.value("memory.max").as_str()), ("33554432", "33554432"));
+    scope.delete(&["--force"]).ok();
+    let left = Outcome::of(Command::new("find").args(["/run/systemd", "-name", &format!("*{id}*")]));
+    assert_eq!(left.stdout, "", "{left:?}");
+}
+
+#[test]
+fn a_device_that_an_update_allows_is_systemds_too() {
+    if !systemd() {
+        return;
+    }
+    let script =
+        "mknod /tmp/kmsg c 1 11; while :; do (: < /tmp/kmsg) 2>/dev/null && echo kmsg > /out; sleep 0.05; done";
+    let scope = Scope(Bundle::new(script).capabilities(&["CAP_MKNOD", "CAP_SYSLOG"]));
+    scope.create().ok();
+    scope.start().ok();
+    let file = scope.join("resources.json");
+    fs::write(&file, r#"{"devices": [{"allow": true, "type": "c", "major": 1, "minor": 11, "access": "r"}]}"#).unwrap();
+    scope.call(&["update", "--resources", file.to_str().unwrap(), scope.id()]).ok();
+    assert_eq!(scope.wait_for_file("out"), "kmsg");
+    assert!(property(&scope.unit(), "DeviceAllow").contains("/dev/char/1:11 r"));
+}
+
+#[test]
+fn a_slice_named_with_dashes_is_in_the_slices_above() {
+    if !systemd() {
+        return;
+    }
+    let top = format!("t{}", std::process::id());
+    let bundle = Bundle::sleeping();
+    let path = format!("{top}-a-b.slice:procrt:{}", bundle.id());
+    let scope = Scope(bundle.set("/linux/cgroupsPath", json!(path)));
+    scope.create().ok();
+    let expected = format!("0::/{top}.slice/{top}-a.slice/{top}-a-b.slice/{}", scope.unit());
+    assert_eq!(cgroup_of(scope.pid()), expected);
+    assert_eq!(property(&scope.unit(), "Slice"), format!("{top}-a-b.slice"));
+    scope.delete(&["--force"]).ok();
+    systemctl(&["stop", &format!("{top}.slice")]).ok();
+}
+
+#[test]
+fn annotations_are_properties() {
+    if !systemd() {
+        return;
+    }
+    let scope = Scope(Bundle::sleeping().set(
+        "/annotations",
+        json!({
+            "org.systemd.property.TimeoutStopSec": "3",
+            "org.systemd.property.CollectMode": "'inactive'",
+            "org.systemd.property.After": "['multi-user.target']",
+            "org.systemd.property.MemoryHigh": "uint64 50000000",
+            "org.other": "'x",
+        }),
+    ));
+    scope.create().ok();
+    let unit = scope.unit();
+    assert_eq!(property(&unit, "TimeoutStopUSec"), "3s");
+    assert_eq!(property(&unit, "CollectMode"), "inactive");
+    assert!(property(&unit, "After").contains("multi-user.target"));
+    assert_eq!(property(&unit, "MemoryHigh"), "50000000");
+    scope.delete(&["--force"]).ok();
+}
+
+#[test]
+fn what_systemd_refuses_is_the_error_and_nothing_is_left() {
+    if !systemd() {
+        return;
+    }
+    let scope = Scope(Bundle::sleeping().set("/annotations", json!({"org.systemd.property.NoSuchThing": "true"})));
+    let error = scope.create().refused();
+    assert!(error.starts_with("have systemd start ") && error.contains("NoSuchThing"), "{error}");
+    assert!(scope.leftovers().is_empty());
+}
+
+#[test]
+fn what_is_wrong_is_found_before_anything_is_made() {
+    if !systemd() {
+        return;
+    }
+    for (pointer, value, why) in [
+        ("/linux/cgroupsPath", "/a/b", "is not of systemd's form"),
+        ("/linux/cgroupsPath", "a/b.slice:p:n", "slash"),
+        ("/linux/cgroupsPath", "a--b.slice:p:n", "dash"),
+        ("/linux/cgroupsPath", "a:p:n", "does not end with \".slice\""),
+        ("/linux/cgroupsPath", "..:p:n", "dot"),
+        ("/annotations/org.systemd.property.CollectMode", "inactive", "a string has quotes"),
+        ("/annotations/org.systemd.property.PIDs", "@au [1]", "linux.cgroupsPath"),
+    ] {
+        let scope = Scope(Bundle::sleeping().set(pointer, json!(value)));
+        let error = scope.create().refused();
+        let field = pointer.trim_start_matches('/').split('/').next().unwrap();
+        assert!(error.starts_with(field) && error.contains(why), "{value}: {error}");
+    }
+    let bundle = Bundle::sleeping().set("/linux/cgroupsPath", json!("a.slice:p:n"));
+    assert!(bundle.create().refused().contains("--systemd-cgroup"));
+}
+
+#[test]
+fn a_unit_of_that_name_is_left_alone() {
+    if !systemd() {
+        return;
+    }
+    let scope = Scope(Bundle::sleeping());
+    let unit = scope.unit();
+    let mut holder = Command::new("systemd-run")
+        .args(["--quiet", "--scope", "--unit", &unit, "sleep", "1000"])
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_until("the unit", || property(&unit, "ActiveState") == "active");
+    let error = scope.create().refused();
+    assert!(error.contains("there is a unit of that name"), "{error}");
+    assert_eq!(property(&unit, "ActiveState"), "active");
+    assert!(holder.try_wait().unwrap().is_none());
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    wait_until("the unit's end", || property(&unit, "LoadState") == "not-found");
+}
+
+#[test]
+fn what_is_left_of_a_unit_that_failed_is_replaced() {
+    if !systemd() {
+        return;
+    }
+    let scope = Scope(Bundle::sleeping());
+    let unit = scope.unit();
+    let args = ["--quiet", "--scope", "--property", "RuntimeMaxSec=100ms", "--unit", &unit, "sleep", "1000"];
+    Outcome::of(Command::new("systemd-run").args(args).stdin(Stdio::null()));
+    wait_until("the failure", || property(&unit, "ActiveState") == "failed");
+    scope.create().ok();
+    assert_eq!(property(&unit, "ActiveState"), "active");
+    scope.delete(&["--force"]).ok();
+}
+
+#[test]
+fn a_container_that_ends_by_itself_leaves_no_unit() {
+    if !systemd() {
+        return;
+    }
+    let scope = Scope(Bundle::new("cat /proc/self/cgroup"));
+    assert_eq!(scope.run().ok(), "0::/");
+    assert_eq!(property(&scope.unit(), "LoadState"), "not-found");
+}
+
+#[test]
+fn a_create_that_is_killed_leaves_what_delete_can_remove() {
+    if !systemd() {
+        return;
+    }
+    let scope = Scope(Bundle::sleeping());
+    scope.write();
+    for micros in (0..30_000).step_by(3_000) {
+        let args = ["--systemd-cgroup", "create", "--bundle", scope.path().to_str().unwrap(), scope.id()];
+        let mut child = scope.command(&args).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_micros(micros));
+        let _ = child.kill();
+        child.wait().unwrap();
+        scope.call(&["delete", "--force", scope.id()]).ok();
+        wait_until("the unit's end", || property(&scope.unit(), "LoadState") == "not-found");
+        assert!(scope.leftovers().is_empty());
+    }
+}
+
+#[test]
+fn a_user_namespace_and_a_joined_one_change_nothing() {
+    if !systemd() {
+        return;
+    }
+    let scope = Scope(Bundle::sleeping().mapped(100_000));
+    scope.create().ok();
+    scope.start().ok();
+    assert_eq!(cgroup_of(scope.pid()), format!("0::/system.slice/{}", scope.unit()));
+    let path = format!("/proc/{}/ns/user", scope.pid());
+    let joining = Scope(Bundle::sleeping().namespace("user", Some(&path)));
+    joining.create().ok();
+    assert_eq!(cgroup_of(joining.pid()), format!("0::/system.slice/{}", joining.unit()));
+    joining.delete(&["--force"]).ok();
+    scope.delete(&["--force"]).ok();
+}
+
+#[test]
+fn the_bus_serves_where_systemds_own_socket_does_not() {
+    if !systemd() || !Path::new("/run/dbus/system_bus_socket").exists() {
+        return;
+    }
+    let scope = Scope(Bundle::sleeping());
+    scope.write();
+    // What is no socket is one that nobody listens at.
+    let hide = "mount --bind /dev/null /run/systemd/private && exec \"$@\"";
+    let inside = |args: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", hide, "sh", PROCRT, "--root", scope.store().to_str().unwrap()]);
+        Outcome::of(command.args(args).stdin(Stdio::null()))
+    };
+    inside(&["--systemd-cgroup", "create", "--bundle", scope.path().to_str().unwrap(), scope.id()]).ok();
+    assert_eq!(cgroup_of(scope.pid()), format!("0::/system.slice/{}", scope.unit()));
+    inside(&["delete", "--force", scope.id()]).ok();
+    assert_eq!(property(&scope.unit(), "LoadState"), "not-found");
+}
+
+#[test]
+fn a_process_that_systemd_numbers_otherwise_is_not_given_to_it() {
+    if !systemd() {
+        return;
+    }
+    let bundle = Bundle::sleeping();
+    bundle.write();
+    let store = bundle.store();
+    let procrt = [PROCRT, "--root", store.to_str().unwrap(), "--systemd-cgroup"];
+    let create = ["create", "--bundle", bundle.path().to_str().unwrap(), bundle.id()];
+    let mut command = Command::new("unshare");
+    let error = Outcome::of(command.args(["--pid", "--fork", "--mount-proc"]).args(procrt).args(create)).refused();
+    assert!(error.contains("different PID namespaces"), "{error}");
+}
+
+#[test]
+fn many_in_a_row_leave_no_failed_unit() {
+    if !systemd() {
+        return;
+    }
+    let scope = Scope(Bundle::new("true"));
+    for _ in 0..support::rounds(100) {
+        scope.run().ok();
+    }
+    let failed = systemctl(&["list-units", "--all", "--plain", "--no-legend", "procrt-*"]).ok();
+    assert!(!failed.contains(scope.id()), "{failed}");
+}
+
+/// The user manager of `nobody`, as long as the value lives.
+struct UserManager;
+
+impl UserManager {
+    const UID: &str = "65534";
+
+    fn start() -> Option<Self> {
+        let outcome = systemctl(&["start", "user@65534.service"]);
+        if outcome.code() != 0 || !Path::new("/run/user/65534/systemd/private").exists() {
+            skipped("no user manager can be started");
+            return None;
+        }
+        Some(Self)
+    }
+
+    /// A program as that user, and as root of a user namespace of its own if so asked.
+    fn command(root: bool, args: &[&str]) -> Outcome {
+        let ids = ["--reuid", Self::UID, "--regid", Self::UID, "--clear-groups"];
+        let mut command = Command::new("setpriv");
+        command.args(ids).args(["env", "XDG_RUNTIME_DIR=/run/user/65534"]);
+        if root {
+            command.args(["unshare", "-Urmn"]);
+        }
+        Outcome::of(command.args(args).stdin(Stdio::null()).current_dir("/"))
+    }
+}
+
+impl Drop for UserManager {
+    fn drop(&mut self) {
+        systemctl(&["stop", "user@65534.service"]);
+    }
+}
+
+#[test]
+fn a_users_container_is_a_scope_of_the_users_manager() {
+    if !systemd() {
+        return;
+    }
+    let Some(_manager) = UserManager::start() else { return };
+    let one = json!([{"containerID": 0, "hostID": 0, "size": 1}]);
+    let bundle = Bundle::sleeping().namespace("user", None).without_namespace("network");
+    let bundle = bundle.set("/linux/uidMappings", one.clone()).set("/linux/gidMappings", one);
+    let bundle = bundle.without_mount("/dev/pts").without_mount("/sys").without_mount("/dev/mqueue");
+    // Only the host's root has device programs.
+    let rules = json!([{"allow": true, "access": "rwm"}]);
+    let bundle = bundle.set("/linux/resources", json!({"pids": {"limit": 17}, "devices": rules}));
+    bundle.write();
+    let store = "/run/user/65534/procrt-test";
+    let procrt = |args: &[&str]| UserManager::command(true, &[&[PROCRT, "--root", store], args].concat());
+    procrt(&["--systemd-cgroup", "create", "--bundle", bundle.path().to_str().unwrap(), bundle.id()]).ok();
+    let unit = format!("procrt-{}.scope", bundle.id());
+    let shown = |name: &str| {
+        let show = ["systemctl", "--user", "show", "--value", "--property", name, &unit];
+        UserManager::command(false, &show).ok()
+    };
+    let group = format!("/user.slice/user-65534.slice/user@65534.service/user.slice/{unit}");
+    assert_eq!((shown("ControlGroup"), shown("TasksMax")), (group.clone(), "17".to_owned()));
+    assert_eq!(fs::read_to_string(format!("/sys/fs/cgroup{group}/pids.max")).unwrap(), "17\n");
+    procrt(&["delete", "--force", bundle.id()]).ok();
+    assert_eq!(shown("LoadState"), "not-found");
+    // Nobody says where the manager is.
+    let ids = ["--reuid", UserManager::UID, "--clear-groups", "env", "-i", PROCRT, "--root", store, "--systemd-cgroup"];
+    let create = ["create", "--bundle", bundle.path().to_str().unwrap(), bundle.id()];
+    let error = Outcome::of(Command::new("setpriv").args(ids).args(create)).refused();
+    assert!(error.contains("neither XDG_RUNTIME_DIR nor DBUS_SESSION_BUS_ADDRESS"), "{error}");
+}
+
+#[test]
+fn a_container_sees_its_scope_at_sys_fs_cgroup() {
+    if !systemd() {
+        return;
+    }
+    let script = "cat /sys/fs/cgroup/cgroup.procs; cat /sys/fs/cgroup/pids.max";
+    let options = ["nosuid", "noexec", "nodev", "relatime", "ro"];
+    for mapped in [false, true] {
+        let bundle = Bundle::new(script).mount("/sys/fs/cgroup", "cgroup", "cgroup", &options);
+        let bundle = bundle.set("/linux/resources/pids/limit", json!(9));
+        let scope = Scope(if mapped { bundle.mapped(100_000) } else { bundle });
+        let output = scope.run().ok();
+        assert!(output.ends_with("\n9") && output.starts_with('1'), "{mapped}: {output}");
+    }
+}
