@@ -60,7 +60,8 @@ run_containerd() {
 }
 
 # start_dockerd DIRECTORY CONTAINERD_SOCKET [MEMBER…]: its socket is DIRECTORY/d.sock. MEMBERs of its configuration, as
-# JSON ('"key": value'), come after what it has by itself. The pid is in DOCKERD_PID and in DIRECTORY/d.pid.
+# JSON ('"key": value'), come after what it has by itself; the words in WRAPPER come before its command. The pid is in DOCKERD_PID and in DIRECTORY/d.pid.
+WRAPPER=()
 start_dockerd() {
     local directory=$1 containerd=$2 runtimes='{}' member members=''
     shift 2
@@ -86,7 +87,7 @@ start_dockerd() {
   "default-runtime": "$RUNTIME",
   "runtimes": $runtimes$members }
 JSON
-    run_dockerd "$directory"
+    run_dockerd "$directory" "${WRAPPER[@]}"
 }
 
 # Also begins one again that was killed. Words after the directory come before the command.

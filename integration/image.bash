@@ -1,6 +1,7 @@
 # The image that every case uses: a static busybox and what a case wants to find. Needs WORK and IMAGE_NAME.
 
-# Leaves the root in $WORK/image, and the image in $WORK/image.tar, in the form that `docker save` writes.
+# Leaves the root in $WORK/image, and the image in $WORK/image.tar, in the form that `docker save` writes. Beside it there
+# is a second one, NAME-pause, which differs in that its program waits: pods are made around such a container.
 make_image() {
     local root=$WORK/image archive=$WORK/archive applet
     mkdir -p "$root"/{bin,dev,etc,home/guest,proc,root,sys,tmp,var/tmp} "$archive"
@@ -23,16 +24,23 @@ GROUP
     echo 'echo never' >"$root/not-executable"
     chmod 644 "$root/not-executable"
     tar -C "$root" -cf "$archive/layer.tar" .
-    cat >"$archive/config.json" <<JSON
+    image_configuration '"sh"' >"$archive/config.json"
+    image_configuration '"sleep", "1000000"' >"$archive/pause.json"
+    cat >"$archive/manifest.json" <<JSON
+[{"Config": "config.json", "RepoTags": ["$IMAGE_NAME:latest"], "Layers": ["layer.tar"]},
+ {"Config": "pause.json", "RepoTags": ["$IMAGE_NAME-pause:latest"], "Layers": ["layer.tar"]}]
+JSON
+    tar -C "$archive" -cf "$WORK/image.tar" manifest.json config.json pause.json layer.tar
+    rm -rf -- "$archive"
+}
+
+image_configuration() { # PROGRAM
+    cat <<JSON
 {"architecture": "$(architecture)", "os": "linux", "created": "2026-01-01T00:00:00Z",
- "config": {"Env": ["PATH=/bin"], "Cmd": ["sh"]},
+ "config": {"Env": ["PATH=/bin"], "Cmd": [$1]},
  "rootfs": {"type": "layers", "diff_ids": ["sha256:$(sha256sum "$archive/layer.tar" | cut -d ' ' -f 1)"]},
  "history": [{"created": "2026-01-01T00:00:00Z", "created_by": "integration/image.bash"}]}
 JSON
-    echo "[{\"Config\": \"config.json\", \"RepoTags\": [\"$IMAGE_NAME:latest\"], \"Layers\": [\"layer.tar\"]}]" \
-        >"$archive/manifest.json"
-    tar -C "$archive" -cf "$WORK/image.tar" manifest.json config.json layer.tar
-    rm -rf -- "$archive"
 }
 
 architecture() {

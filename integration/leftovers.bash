@@ -34,7 +34,7 @@ our_pids() {
     groups=$(printf '|:%s' "${CGROUP_PARENTS[@]}")
     for process in /proc/[0-9]*; do
         pid=${process#/proc/}
-        [[ $pid != "$$" && $pid != "$BASHPID" && $pid != "${SESSION_PID-}" ]] || continue
+        [[ $pid != "$$" && $pid != "$BASHPID" && $pid != "${SESSION_PID-}" && $pid != "${REAPER_PID-}" ]] || continue
         if { [[ -n $namespaces ]] && readlink "$process"/ns/{net,mnt} 2>/dev/null | grep -qxF "$namespaces"; } ||
             grep -qE "${groups#|}" "$process/cgroup" 2>/dev/null; then
             echo "$pid"

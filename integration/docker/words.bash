@@ -5,6 +5,11 @@ run() {
     docker run --rm "$@"
 }
 
+# without_parent NAME: parents of containers' control groups stay, whoever made them.
+without_parent() {
+    find /sys/fs/cgroup -depth -path "*$CGROUP_PARENT/$1*" -type d -exec rmdir {} +
+}
+
 # inspect CONTAINER FORMAT
 inspect() {
     docker inspect --format "$2" "$1"

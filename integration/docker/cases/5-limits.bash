@@ -58,3 +58,23 @@ case_limits_cgroup_of_the_container() {
         done
     fi
 }
+
+case_limits_cgroup_parent() {
+    docker run -d --cgroup-parent "$CGROUP_PARENT/deeper/still" --name placed "$IMAGE" sleep 1000 >/dev/null
+    has "the control group" "$(<"/proc/$(inspect placed '{{.State.Pid}}')/cgroup")" "$CGROUP_PARENT/deeper/still/$(inspect placed '{{.Id}}')\$"
+    docker rm -f placed >/dev/null
+    without_parent deeper
+}
+
+case_limits_swap_and_kernel_memory() {
+    exits 0 run -m 64m --memory-swap 64m --memory-swappiness 10 "$IMAGE" cat "$(limit_file memory memory.limit_in_bytes memory.max)"
+    same "the limit" "$OUT" $((64 << 20))
+}
+
+case_limits_out_of_memory_of_a_child() {
+    # The first process lives on; Docker says what happened.
+    docker run -d --name fat -m 64m "$IMAGE" sh -c 'dd if=/dev/zero of=/dev/null bs=200M count=1; echo status $?; sleep 1000' >/dev/null
+    eventually logs_have fat 'status 137'
+    same "its state" "$(inspect fat '{{.State.Running}}')" true
+    eventually bash -c 'docker events --since 30s --until "$(date +%s)" --filter container=fat --filter event=oom | grep -q " container oom "'
+}

@@ -102,3 +102,11 @@ case_security_sysctl() {
     same "the values" "$(tr '\n' ' ' <<<"$OUT")" '1234 1 '
     hasnt "the host's" "$(cat /proc/sys/net/core/somaxconn)" '^1234$'
 }
+
+case_security_apparmor() {
+    [[ -e /sys/kernel/security/apparmor ]] || cannot "this kernel has no AppArmor"
+    exits 0 run "$IMAGE" cat /proc/self/attr/current
+    has "Docker's own profile" "$OUT" '^docker-default \(enforce\)'
+    exits 0 run --security-opt apparmor=unconfined "$IMAGE" cat /proc/self/attr/current
+    has "no profile" "$OUT" '^unconfined'
+}

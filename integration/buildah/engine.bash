@@ -1,0 +1,54 @@
+# Buildah: RUN steps and `buildah run` go through the runtime.
+# shellcheck shell=bash
+
+programs=(buildah)
+
+start_engine() {
+    mkdir -p "$WORK/etc" "$WORK/run"
+    if [[ -z $STORAGE ]]; then
+        if can_overlay; then STORAGE=overlay; else STORAGE=vfs; fi
+    fi
+    cat >"$WORK/etc/storage.conf" <<TOML
+[storage]
+driver = "${STORAGE/overlay2/overlay}"
+graphroot = "$WORK/storage"
+runroot = "$WORK/run/storage"
+TOML
+    cat >"$WORK/etc/containers.conf" <<'TOML'
+[containers]
+default_ulimits = ["nofile=4096:4096", "nproc=8192:8192"]
+TOML
+    : >"$WORK/etc/registries.conf"
+    export CONTAINERS_CONF=$WORK/etc/containers.conf CONTAINERS_STORAGE_CONF=$WORK/etc/storage.conf
+    export CONTAINERS_REGISTRIES_CONF=$WORK/etc/registries.conf IMAGE=localhost/$IMAGE_NAME:latest
+    export BUILDAH_RUNTIME=$RUNTIME_FILE BUILDAH_ISOLATION=oci
+    private_view /var/lib
+    : >"$WORK/buildah.log"
+}
+
+load_image() {
+    buildah pull -q "docker-archive:$WORK/image.tar:$IMAGE_NAME:latest" >/dev/null
+    # It is known by its archive's words.
+    buildah tag "$(buildah images -q | head -n 1)" "$IMAGE"
+}
+
+first_containers() {
+    local container
+    container=$(buildah from --cgroup-parent "$CGROUP_PARENT/first" "$IMAGE") && buildah run "$container" true && buildah rm "$container"
+}
+
+describe_engine() {
+    echo "Buildah $(buildah --version | cut -d ' ' -f 3)"
+}
+
+remove_containers() {
+    timeout 30 buildah rm -a >/dev/null 2>&1 || true
+}
+
+left_by_engine() {
+    find /run/procrt /run/runc /run/crun -mindepth 1 -printf 'state %p\n' 2>/dev/null || true
+}
+
+stop_engine() {
+    :
+}

@@ -1,0 +1,26 @@
+# What Podman's cases say.
+
+# run [ARGUMENT…]: a container that goes when it ends.
+run() {
+    podman run --rm --cgroup-parent "$CGROUP_PARENT" "$@"
+}
+
+# background NAME [ARGUMENT…]: one that stays.
+background() {
+    podman run -d --cgroup-parent "$CGROUP_PARENT" --name "$@" >/dev/null
+}
+
+# inspect CONTAINER FORMAT
+inspect() {
+    podman inspect --format "$2" "$1"
+}
+
+# is CONTAINER FORMAT VALUE
+is() {
+    [[ $(inspect "$1" "$2") == "$3" ]]
+}
+
+# logs_have CONTAINER TEXT
+logs_have() {
+    podman logs "$1" 2>&1 | grep -qF -- "$2"
+}
