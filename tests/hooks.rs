@@ -245,6 +245,24 @@ fn a_hook_after_the_end_that_takes_too_long_is_killed_with_a_warning() {
 }
 
 #[test]
+fn a_hook_without_an_end_holds_up_nobody_who_deletes_the_container() {
+    for kind in ["prestart", "createRuntime", "createContainer"] {
+        let bundle = Bundle::sleeping();
+        let begun = bundle.join("begun");
+        let script = format!("touch {}; exec sleep 1000", begun.display());
+        let bundle = bundle.set(&format!("/hooks/{kind}"), json!([shell(&script)]));
+        let creating = support::Running::start(&mut bundle.making("create", &[]));
+        support::wait_until("the hook", || begun.exists());
+        let since = Instant::now();
+        bundle.delete(&["--force"]).ok();
+        assert!(since.elapsed() < LIMIT / 4, "{kind}");
+        let error = creating.finish().refused();
+        assert!(error.contains("ended") || error.contains("killed by signal 9"), "{kind}: {error}");
+        bundle.assert_nothing_left();
+    }
+}
+
+#[test]
 fn a_hook_that_is_not_there_undoes_the_container() {
     for kind in &KINDS[..5] {
         let bundle = Bundle::sleeping().set(&format!("/hooks/{kind}"), json!([{"path": "/nonexistent"}]));

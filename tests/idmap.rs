@@ -245,6 +245,32 @@ fn a_file_system_that_cannot_be_mapped_is_named() {
     assert!(error.contains(": one of its file systems (") && error.contains("\"proc\""), "{error}");
 }
 
+/// Overlayfs takes layers whose ids are mapped, and of itself none, up to now.
+#[test]
+fn an_overlay_is_mapped_or_named() {
+    for bundle in [Bundle::new(LIST).mapped(100_000), Bundle::new(LIST)] {
+        let by = if bundle.config["linux"]["uidMappings"].is_null() { 100_000 } else { 0 };
+        let bundle = with(bundle, &["bind", "idmap"], &[(0, 100_000, 5000)]);
+        let (volume, layers) =
+            (bundle.join("volume").display().to_string(), bundle.join("layers").display().to_string());
+        let before = format!(
+            "mkdir {layers}; mount -t tmpfs t {layers}; mkdir {layers}/upper {layers}/work; \
+             mount -t overlay -o lowerdir={volume},upperdir={layers}/upper,workdir={layers}/work o {volume}"
+        );
+        let outcome = bundle.run_apart(&before, "true");
+        if outcome.code() == 0 {
+            assert_eq!(outcome.ok().lines().nth(2), Some(format!("root {by} {by}").as_str()));
+            continue;
+        }
+        if !outcome.stderr.starts_with("procrt: ") {
+            return skipped("this machine mounts no overlay");
+        }
+        let error = outcome.refused();
+        assert!(error.contains(": its file system, \"overlay\", does not support that: "), "{error}");
+        bundle.assert_nothing_left();
+    }
+}
+
 #[test]
 fn mappings_that_cannot_be_are_faults() {
     let first = Bundle::sleeping().config["mounts"].as_array().unwrap().len();

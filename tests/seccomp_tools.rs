@@ -128,3 +128,35 @@ fn what_cannot_be_explained_is_one_sentence() {
     assert!(seccomp(&["explain", DOCKER, "read", "--cap", "FLY"]).refused().contains("CAP_FLY"));
     assert!(seccomp(&[]).refused().contains("subcommand"));
 }
+
+#[test]
+fn a_wrong_profile_is_told_by_its_path_and_nothing_is_made() {
+    let allowed = |rule: serde_json::Value| json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]});
+    let with_arg =
+        |arg: serde_json::Value| allowed(json!({"names": ["read"], "action": "SCMP_ACT_ERRNO", "args": [arg]}));
+    for (profile, path) in [
+        (json!({"defaultAction": "SCMP_ACT_MAYBE"}), "linux.seccomp.defaultAction"),
+        (json!({"defaultAction": "SCMP_ACT_ALLOW", "defaultErrnoRet": 1}), "linux.seccomp.defaultErrnoRet"),
+        (
+            json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_VAX"]}),
+            "linux.seccomp.architectures[0]",
+        ),
+        (json!({"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_X"]}), "linux.seccomp.flags[0]"),
+        (json!({"defaultAction": "SCMP_ACT_NOTIFY"}), "linux.seccomp.defaultAction"),
+        (allowed(json!({"names": ["read"], "action": "ERRNO"})), "linux.seccomp.syscalls[0].action"),
+        (allowed(json!({"names": [], "action": "SCMP_ACT_ERRNO"})), "linux.seccomp.syscalls[0].names"),
+        (
+            allowed(json!({"names": ["read"], "action": "SCMP_ACT_ERRNO", "errnoRet": 4096})),
+            "linux.seccomp.syscalls[0].errnoRet",
+        ),
+        (with_arg(json!({"index": 0, "value": 0, "op": "SCMP_CMP_XOR"})), "linux.seccomp.syscalls[0].args[0].op"),
+        (with_arg(json!({"index": 6, "value": 0, "op": "SCMP_CMP_EQ"})), "linux.seccomp.syscalls[0].args[0].index"),
+        (with_arg(json!({"index": 0, "value": -1, "op": "SCMP_CMP_EQ"})), "linux.seccomp.syscalls[0].args[0].value"),
+    ] {
+        let bundle = Bundle::new("true").set("/linux/seccomp", profile);
+        for sentence in [bundle.create().refused(), bundle.run().refused()] {
+            assert!(sentence.contains(&format!("{path}: ")), "{path}: {sentence}");
+        }
+        assert!(!bundle.store().exists(), "{path}");
+    }
+}

@@ -99,6 +99,23 @@ fn a_process_that_joins_has_the_containers_label_or_another() {
     assert_eq!(text, "0");
 }
 
+/// Who may not view a key is not even told of it.
+#[test]
+fn the_session_keyring_has_the_processs_label() {
+    if !enforcing() {
+        return;
+    }
+    if !Path::new("/proc/keys").exists() {
+        return skipped("this kernel has no /proc/keys");
+    }
+    let name = |bundle: &Bundle| format!("_ses.{}", bundle.id());
+    let container = Container::of(Bundle::sleeping().set("/process/selinuxLabel", json!(CONTAINER)));
+    for options in [&[][..], &["--process-label", OTHER]] {
+        let text = container.sh(options, "cat /proc/keys");
+        assert!(text.contains(&name(&container)), "{options:?}: {text}");
+    }
+}
+
 #[test]
 fn the_containers_file_systems_have_the_mount_label() {
     if !enforcing() {

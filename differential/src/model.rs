@@ -122,7 +122,7 @@ pub fn verdict(profile: &LinuxSeccomp, machine: &'static [Abi], call: &Call) -> 
 }
 
 /// Whether `call`, an x86 one, is socketcall(2) or ipc(2) standing for the call `name`.
-fn stands_for(call: &Call, name: &str) -> bool {
+pub fn stands_for(call: &Call, name: &str) -> bool {
     const SOCKETCALL: [&str; 20] = [
         "socket",
         "bind",

@@ -39,12 +39,14 @@ fn named(call: &Call, verdict: &Verdict, theirs: u32, default: u32) -> Option<&'
 }
 
 /// What libseccomp answers when it is given one rule at a time, by the profile's order: the answer of a rule without
-/// conditions, else of the first that holds, else the default. It is of use for calls that are not reached through others.
+/// conditions, else of the first that holds, else the default. Generated profiles do not name uname.
 fn one_by_one(machine: &Machines, profile: &LinuxSeccomp, call: &Call, default: u32) -> u32 {
     let mut first = None;
     for entry in profile.syscalls().iter().flatten() {
         let names = |name: &&String| {
-            machine.abis.iter().any(|abi| abi.2 == call.arch && peer::number(name, abi.1) == Some(call.number))
+            let stands_for = call.arch == 0x4000_0003 && entry.args().is_none() && model::stands_for(call, name);
+            let is = |abi: &Abi| abi.2 == call.arch && peer::number(name, abi.1) == Some(call.number);
+            stands_for || machine.abis.iter().any(is)
         };
         let Some(name) = entry.names().iter().find(names) else { continue };
         let args = entry.args().clone().unwrap_or_default();
@@ -55,7 +57,11 @@ fn one_by_one(machine: &Machines, profile: &LinuxSeccomp, call: &Call, default: 
             let mut one = entry.clone();
             one.set_names(vec![name.clone()]).set_args(Some(args));
             let mut alone = profile.clone();
-            alone.set_syscalls(Some(vec![one]));
+            // A rule before it for a call that every architecture has, or libseccomp loses the first if its call is none of
+            // the architecture's.
+            let mut before = entry.clone();
+            before.set_names(vec!["uname".to_owned()]).set_args(None);
+            alone.set_syscalls(Some(vec![before, one]));
             let Made::Program(program) = peer::compile(&alone, machine.theirs, false) else { panic!("one rule") };
             match run(&program, call).0 {
                 answer if answer == default => {}

@@ -24,7 +24,7 @@ use crate::init::{self, Channel, Gate, Handles, Message};
 use crate::namespaces::{self, Namespace, NetDevices};
 use crate::process;
 use crate::resctrl::Resctrl;
-use crate::rootfs::{Sources, Unmapped};
+use crate::rootfs::Sources;
 use crate::sys::child::{ChildrenKept, Ending, Which, wait};
 use crate::sys::process::{first_not_passed, pidfd_send_signal};
 use crate::terminal;
@@ -177,18 +177,36 @@ pub(super) fn check_preserved(sockets: u32, count: u32) -> Result<()> {
     }
 }
 
-/// In a user namespace the container's root may not look at what the host's root may: then the host's side opens the
-/// sources of mounts.
-fn open_sources(plan: &Plan, joined: &namespaces::Handles) -> Result<OpenSources> {
-    let sources = plan.init.namespaces.has(Namespace::User) && plan.init.namespaces.has(Namespace::Mount);
-    let sources = Sources::open_on_host(&plan.init.rootfs, sources)?;
-    let joins = joined.get(Namespace::User);
-    let unmapped = sources.as_ref().map(|sources| sources.map_ids(&plan.init.rootfs, joins)).transpose()?;
-    Ok((sources, unmapped))
+/// Opens the sources of mounts that only the host's side may open, and that need not wait for the container's namespaces.
+fn open_sources(plan: &Plan, joined: &namespaces::Handles) -> Result<Option<Sources>> {
+    let (namespaces, rootfs) = (&plan.init.namespaces, &plan.init.rootfs);
+    let sources = if namespaces.restricts_mounts() {
+        return Ok(None);
+    } else if namespaces.has(Namespace::User) && namespaces.has(Namespace::Mount) {
+        Some(Sources::open_all(rootfs)?)
+    } else {
+        Sources::open_mapped(rootfs)?
+    };
+    if let Some(sources) = &sources {
+        sources.map_ids(rootfs, joined.get(Namespace::User))?;
+    }
+    Ok(sources)
 }
 
-type OpenSources = (Option<Sources>, Option<Unmapped>);
-type Inputs = (namespaces::Handles, Option<OwnedFd>, Option<OpenSources>, Option<systemd::Connection>);
+/// Opens the sources of mounts in the new namespaces of the process `pid`, which waits for them.
+fn send_sources(plan: &Plan, pid: i32, proc: BorrowedFd, channel: &Channel) -> Result<()> {
+    let rootfs = &plan.init.rootfs;
+    let sources = namespaces::in_mount_namespace_of(pid, proc, || Sources::open_all(rootfs))?;
+    if rootfs.mounts.iter().any(|mount| mount.id_map.is_some()) {
+        let namespace = id_mapping::namespace_of(pid, proc)?;
+        sources.map_ids(rootfs, Some(namespace.as_fd()))?;
+    }
+    // A child that is gone already has left its reason on the channel.
+    let _ = channel.send_sources(sources.into_list());
+    Ok(())
+}
+
+type Inputs = (namespaces::Handles, Option<OwnedFd>, Option<Option<Sources>>, Option<systemd::Connection>);
 type Made = (Channel, Option<OwnedFd>, Option<Box<Signals>>);
 
 fn make(unfinished: &mut Unfinished, plan: &Plan, inputs: Inputs, start: Start) -> Result<Made> {
@@ -199,7 +217,7 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, inputs: Inputs, start: Start) 
     if plan.init.activation.as_ref().is_some_and(|activation| activation.notify_socket.is_some()) {
         readiness::make_directory(unfinished.entry.directory())?;
     }
-    let (sources, unmapped) = sources.map_or_else(|| open_sources(plan, &joined), Ok)?;
+    let sources = sources.map_or_else(|| open_sources(plan, &joined), Ok)?;
 
     // 3. The control group that the first process is born in, with its limits.
     let cgroup = unfinished.cgroup.insert(Cgroup::begin(&plan.cgroup)?);
@@ -223,22 +241,21 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, inputs: Inputs, start: Start) 
             .map_err(|error| cgroup.explain_birth(error))?;
     unfinished.process = Some((pid, pidfd));
 
-    // 5. What only the host's side can do for it: the control groups of other hierarchies or of systemd's, its ids, its
-    //    network devices, what the OOM killer is to think of it.
+    // 5. What only the host's side can do for it: its ids, the sources of its mounts, the control groups of other hierarchies
+    //    or of systemd's, its network devices, what the OOM killer is to think of it.
+    let proc = procfs::handle()?;
+    if plan.init.namespaces.makes(Namespace::User) {
+        namespaces::write_id_mappings(&plan.init.namespaces, pid, proc.as_fd())?;
+    }
+    if plan.init.namespaces.restricts_mounts() {
+        // A child that is gone has left its reason on the channel.
+        send_sources(plan, pid, proc.as_fd(), &channel).map_err(|error| channel.failure().unwrap_or(error))?;
+    }
     if let (Some(scope), Some(mut connection)) = (&plan.cgroup.scope, systemd) {
         scope.start(&mut connection, pid)?;
         unfinished.record.unit = unit;
     }
     cgroup.finish(&plan.cgroup)?;
-    let proc = procfs::handle()?;
-    if plan.init.namespaces.makes(Namespace::User) {
-        namespaces::write_id_mappings(&plan.init.namespaces, pid, proc.as_fd())?;
-        if let Some(unmapped) = unmapped.filter(|unmapped| !unmapped.is_empty()) {
-            // It has these mounts too, and attaches none before it is told.
-            let namespace = id_mapping::namespace_of(pid, proc.as_fd())?;
-            unmapped.map(&plan.init.rootfs, namespace.as_fd())?;
-        }
-    }
     if let Some(devices) = &mut unfinished.devices {
         devices.move_to(pid, proc.as_fd())?;
     }
@@ -269,8 +286,9 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, inputs: Inputs, start: Start) 
                 // Hooks come after the lifecycle's step 2, which is what "creating" stands for (runtime.md, "State").
                 let state = hooks::state_json(&state, pid, ContainerState::Created)?;
                 let cwd = Some(plan.init.bundle.as_path());
-                hooks::run("prestart", &plan.init.hooks.prestart, &state, cwd)?;
-                hooks::run("createRuntime", &plan.init.hooks.create_runtime, &state, cwd)?;
+                let alive = unfinished.process.as_ref().map(|(_, pidfd)| pidfd.as_fd());
+                hooks::run("prestart", &plan.init.hooks.prestart, &state, cwd, alive)?;
+                hooks::run("createRuntime", &plan.init.hooks.create_runtime, &state, cwd, alive)?;
                 let _ = channel.send(&Message::Go);
             }
             Some(Message::Ready) => break,

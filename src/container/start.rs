@@ -143,7 +143,7 @@ fn run_poststart(entry: &Entry, record: &Record, pidfd: impl AsFd) -> Result<()>
     }
     let pid = record.process.map_or(0, |process| process.pid);
     let state = hooks::state_json(&record.oci_state(), pid, ContainerState::Running)?;
-    hooks::run("poststart", &record.poststart, &state, Some(&record.bundle))
+    hooks::run("poststart", &record.poststart, &state, Some(&record.bundle), None)
         .inspect_err(|_| end(entry, record, &Cgroup::open(&record.cgroups), &pidfd))
 }
 

@@ -24,55 +24,78 @@ const TOLD: usize = 2048;
 
 /// Runs `hooks`, all of `kind` (its name in config.json), one after the other, up to the first that fails. Each gets
 /// `state` on its stdin, `cwd` or the caller's as its working directory, exactly the environment it was planned with, no
-/// signal blocked or ignored, a process group of its own, and no descriptor above 2.
+/// signal blocked or ignored, a process group of its own, and no descriptor above 2. `container` is a pidfd: a hook is of no
+/// use any more when that process has ended.
 ///
 /// # Errors
 /// `Kind::Hook`, naming the hook, how it ended, and the last that it wrote to its stdout and stderr: it cannot be
-/// executed, does not exit with 0, or was killed, and its process group with it, when its time was up.
-pub fn run(kind: &str, hooks: &[Hook], state: &[u8], cwd: Option<&Path>) -> Result<()> {
-    hooks.iter().enumerate().try_for_each(|(index, hook)| run_one(kind, index, hook, state, cwd))
+/// executed, does not exit with 0, or was killed, and its process group with it, when its time was up or the container's
+/// process had ended.
+pub fn run(kind: &str, hooks: &[Hook], state: &[u8], cwd: Option<&Path>, container: Option<BorrowedFd>) -> Result<()> {
+    hooks.iter().enumerate().try_for_each(|(index, hook)| run_one(kind, index, hook, state, cwd, container))
 }
 
 /// Runs `hooks` as [`run`] does, but all of them whatever becomes of each, and answers every failure: for the kinds of
 /// which the lifecycle goes on when one fails.
 pub fn run_each(kind: &str, hooks: &[Hook], state: &[u8], cwd: Option<&Path>) -> Vec<Error> {
     let hooks = hooks.iter().enumerate();
-    hooks.filter_map(|(index, hook)| run_one(kind, index, hook, state, cwd).err()).collect()
+    hooks.filter_map(|(index, hook)| run_one(kind, index, hook, state, cwd, None).err()).collect()
 }
 
-fn run_one(kind: &str, index: usize, hook: &Hook, state: &[u8], cwd: Option<&Path>) -> Result<()> {
-    execute(hook, state, cwd).map_err(|error| {
+fn run_one(
+    kind: &str,
+    index: usize,
+    hook: &Hook,
+    state: &[u8],
+    cwd: Option<&Path>,
+    container: Option<BorrowedFd>,
+) -> Result<()> {
+    execute(hook, state, cwd, container).map_err(|error| {
         error.of_kind(Kind::Hook).context(format!("hook {kind}[{index}] {:?}", hook.path.to_string_lossy()))
     })
 }
 
-fn execute(hook: &Hook, state: &[u8], cwd: Option<&Path>) -> Result<()> {
+/// Why a hook is waited for no longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Over {
+    Ended,
+    OutOfTime,
+    WithoutContainer,
+}
+
+fn execute(hook: &Hook, state: &[u8], cwd: Option<&Path>, container: Option<BorrowedFd>) -> Result<()> {
     let _children = ChildrenKept::new().context(|| "keep its exit status")?;
     let mut pipes = Pipes::new(state).context(|| "make its pipes")?;
     let pid = start(hook, cwd, &pipes)?;
     pipes.output_in = None;
     let timeout = hook.timeout.map(Duration::from_secs);
-    let in_time =
-        pidfd_open(pid).context(|| "open its pidfd").and_then(|pidfd| pipes.serve_until_end(pidfd.as_fd(), timeout));
-    if !matches!(in_time, Ok(true)) {
+    let over = pidfd_open(pid)
+        .context(|| "open its pidfd")
+        .and_then(|pidfd| pipes.serve_until_end(pidfd.as_fd(), container, timeout));
+    if !matches!(over, Ok(Over::Ended)) {
         // Not reaped yet, it still has its pid, and its group its number.
         let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
     }
     let ending = wait(Which::Pid(pid), true).context(|| "wait for it")?;
-    let in_time = in_time?;
+    let over = over?;
     let said = pipes.said();
-    match (in_time, ending) {
-        (false, _) => {
+    match (over, ending) {
+        (Over::OutOfTime, _) => {
             let seconds = hook.timeout.unwrap_or_default();
             Err(Error::new(Kind::Hook, format!("killed, not having ended within {seconds} s{said}")))
         }
-        (true, Some((_, Ending::Exited(0)))) => Ok(()),
-        (true, Some((_, Ending::Exited(status)))) => Err(Error::new(Kind::Hook, format!("exit status {status}{said}"))),
-        (true, Some((_, Ending::Killed(signal)))) => {
+        (Over::WithoutContainer, _) => {
+            Err(Error::new(Kind::Hook, format!("killed, the container's process having ended{said}")))
+        }
+        (Over::Ended, Some((_, Ending::Exited(0)))) => Ok(()),
+        (Over::Ended, Some((_, Ending::Exited(status)))) => {
+            Err(Error::new(Kind::Hook, format!("exit status {status}{said}")))
+        }
+        (Over::Ended, Some((_, Ending::Killed(signal)))) => {
             let name = Signal::try_from(signal).map_or_else(|_| signal.to_string(), |signal| signal.to_string());
             Err(Error::new(Kind::Hook, format!("killed by signal {name}{said}")))
         }
-        (true, None) => Err(Error::system("wait for it: it has no ending")),
+        (Over::Ended, None) => Err(Error::system("wait for it: it has no ending")),
     }
 }
 
@@ -129,18 +152,24 @@ impl<'a> Pipes<'a> {
         Ok(pipes)
     }
 
-    /// Feeds and hears the hook until it has ended, or its time is up: then `false`.
-    fn serve_until_end(&mut self, pidfd: BorrowedFd, timeout: Option<Duration>) -> Result<bool> {
+    /// Feeds and hears the hook until it has ended, its time is up, or the process behind `container` has ended.
+    fn serve_until_end(
+        &mut self,
+        pidfd: BorrowedFd,
+        container: Option<BorrowedFd>,
+        timeout: Option<Duration>,
+    ) -> Result<Over> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
             let left = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
-                Some(Duration::ZERO) => return Ok(false),
+                Some(Duration::ZERO) => return Ok(Over::OutOfTime),
                 // Rounded up, so that it is not asked again and again within the last millisecond.
                 Some(left) => PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX),
                 None => PollTimeout::NONE,
             };
-            let mut fds = Vec::with_capacity(3);
+            let mut fds = Vec::with_capacity(4);
             fds.push(PollFd::new(pidfd, PollFlags::POLLIN));
+            fds.extend(container.map(|container| PollFd::new(container, PollFlags::POLLIN)));
             fds.extend(self.output_out.iter().map(|output| PollFd::new(output.as_fd(), PollFlags::POLLIN)));
             fds.extend(self.input_in.iter().map(|input| PollFd::new(input.as_fd(), PollFlags::POLLOUT)));
             match poll(&mut fds, left) {
@@ -148,9 +177,10 @@ impl<'a> Pipes<'a> {
                 other => other.context(|| "wait for it")?,
             };
             let ended = fds[0].any() != Some(false);
+            let alone = container.is_some() && fds[1].any() != Some(false);
             self.read_output();
-            if ended {
-                return Ok(true);
+            if ended || alone {
+                return Ok(if ended { Over::Ended } else { Over::WithoutContainer });
             }
             self.write_state();
         }

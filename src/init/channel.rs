@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::cmsg_space;
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, accept4, recvmsg, sendmsg,
     socketpair,
@@ -16,8 +17,8 @@ use crate::error::{Context, Error, Result};
 /// The longest message. An error's text is cut to fit.
 const LONGEST: usize = 32 * 1024;
 
-/// The most descriptors that come with a message: more than Linux has version 1 hierarchies.
-const DESCRIPTORS: usize = 32;
+/// The most descriptors that come with a message, which is the kernel's limit (unix(7), `SCM_RIGHTS`).
+const DESCRIPTORS: usize = 253;
 
 /// One message.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub enum Message {
     Go,
     /// To the child: its ids are mapped, and this is its way into its control groups.
     Enter(Entrance),
+    /// To the child: mounts that its root is made of, as many as fit.
+    Sources(Vec<OwnedFd>),
     /// From an intermediate process: a pidfd of the container's first process.
     Child(OwnedFd),
     /// From the child: here is the terminal's master end.
@@ -91,6 +94,7 @@ impl Channel {
         let (tag, body, descriptors): (u8, Vec<u8>, &[OwnedFd]) = match message {
             Message::Go => (b'G', Vec::new(), &[]),
             Message::Enter(entrance) => (b'E', Vec::new(), &entrance.tasks),
+            Message::Sources(trees) => (b'S', Vec::new(), trees),
             Message::Child(pidfd) => (b'C', Vec::new(), std::slice::from_ref(pidfd)),
             Message::Terminal(master) => (b'T', Vec::new(), std::slice::from_ref(master)),
             Message::Listener(listener) => (b'L', Vec::new(), std::slice::from_ref(listener)),
@@ -127,6 +131,18 @@ impl Channel {
         }
     }
 
+    /// Why the other side has failed, if it has said so by now.
+    pub fn failure(&self) -> Option<Error> {
+        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::ZERO) {
+            Ok(1) => match self.receive() {
+                Ok(Some(Message::Failed(error))) => Some(error),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// Waits for the way into the container's control groups.
     ///
     /// # Errors
@@ -136,6 +152,33 @@ impl Channel {
             Some(Message::Enter(entrance)) => Ok(entrance),
             _ => Err(Error::system("the process that was making the container is gone")),
         }
+    }
+
+    /// Sends the mounts that the child's root is made of, however many.
+    ///
+    /// # Errors
+    /// If the other side is gone.
+    pub fn send_sources(&self, mut trees: Vec<OwnedFd>) -> Result<()> {
+        while !trees.is_empty() {
+            let rest = trees.split_off(trees.len().min(DESCRIPTORS));
+            self.send(&Message::Sources(std::mem::replace(&mut trees, rest)))?;
+        }
+        Ok(())
+    }
+
+    /// Waits for `count` mounts that the root is made of.
+    ///
+    /// # Errors
+    /// If the other side is gone, or says something else.
+    pub fn wait_for_sources(&self, count: usize) -> Result<Vec<OwnedFd>> {
+        let mut trees = Vec::new();
+        while trees.len() < count {
+            match self.receive()? {
+                Some(Message::Sources(more)) => trees.extend(more),
+                _ => return Err(Error::system("the process that was making the container is gone")),
+            }
+        }
+        Ok(trees)
     }
 
     /// Waits until the other side says to go on.
@@ -172,6 +215,9 @@ fn decode(packet: &[u8], mut descriptors: Vec<OwnedFd>) -> Result<Option<Message
     };
     if *tag == b'E' {
         return Ok(Some(Message::Enter(Entrance { tasks: descriptors })));
+    }
+    if *tag == b'S' {
+        return Ok(Some(Message::Sources(descriptors)));
     }
     let message = match (tag, descriptors.pop()) {
         (b'G', _) => Message::Go,

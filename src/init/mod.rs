@@ -169,6 +169,11 @@ fn prepare(
     setsid().context(|| "begin a session")?;
     process::forget_affinity()?;
     Root::set_propagation(&plan.rootfs)?;
+    let sources = if plan.namespaces.restricts_mounts() {
+        Some(Sources::received(channel.wait_for_sources(Sources::count(&plan.rootfs))?, &plan.rootfs)?)
+    } else {
+        sources
+    };
     let (tree, binds) = Sources::complete(sources, &plan.rootfs)?;
     let root = Root::attach(&plan.rootfs, tree)?;
 
@@ -269,7 +274,7 @@ fn run_hooks(
         return Ok(());
     }
     let cwd = on_host.then_some(plan.bundle.as_path());
-    hooks::run(kind, list, &hooks::state_json(state, pid, status)?, cwd)
+    hooks::run(kind, list, &hooks::state_json(state, pid, status)?, cwd, None)
 }
 
 /// This process's pid as the host's procfs has it.

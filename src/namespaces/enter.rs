@@ -3,16 +3,17 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{OFlag, open, openat};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl;
 use nix::sys::stat::{Mode, fstat, stat};
-use nix::unistd::{Gid, Uid, setresgid, setresuid};
+use nix::unistd::{Gid, Uid, chroot, fchdir, setresgid, setresuid};
 
 use super::{Namespace, NamespacesPlan};
 use crate::error::{Context, Error, Result};
 use crate::host::{id_mapping, procfs};
 use crate::sys;
+use crate::sys::aside::aside;
 
 /// The namespaces that are joined, open. Opened on the host's side, before anything is made, so that a path that is
 /// wrong is found there.
@@ -113,6 +114,25 @@ pub fn join_those_of(process: BorrowedFd, kinds: &[Namespace]) -> Result<()> {
         return Ok(());
     }
     setns(process, CloneFlags::from_bits_retain(flags as i32)).context(|| "join the container's namespaces")
+}
+
+/// Does something in the mount namespace of the process `pid`, as this process with its privileges, and below that process's
+/// root; what is opened there is open here. `proc` is the host's procfs. `act` must not panic.
+///
+/// # Errors
+/// As setns(2), and `act`'s.
+pub fn in_mount_namespace_of<T>(pid: i32, proc: BorrowedFd, act: impl FnOnce() -> Result<T>) -> Result<T> {
+    let what = || "enter the container's mount namespace";
+    let namespace = procfs::open(proc, &format!("{pid}/ns/mnt"), OFlag::O_RDONLY).context(what)?;
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let root = openat(proc, format!("{pid}/root").as_str(), flags, Mode::empty()).context(what)?;
+    aside(|| {
+        let enter =
+            || setns(&namespace, CloneFlags::CLONE_NEWNS).and_then(|()| fchdir(&root)).and_then(|()| chroot("."));
+        enter().context(what)?;
+        act()
+    })
+    .context(what)?
 }
 
 /// While it lives, this process's children are born in another PID namespace: joining one takes effect on them alone.

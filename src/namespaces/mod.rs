@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::host::id_mapping::IdMapping;
 pub use enter::{
-    ChildrenElsewhere, Handles, become_root, bring_up_loopback, enter_time, join, join_those_of, write_id_mappings,
+    ChildrenElsewhere, Handles, become_root, bring_up_loopback, enter_time, in_mount_namespace_of, join, join_those_of,
+    write_id_mappings,
 };
 pub use net_devices::{NetDevice, NetDevices};
 pub use plan::plan;
@@ -124,6 +125,13 @@ impl NamespacesPlan {
     /// Whether the container has a namespace of `kind` of its own, made or joined.
     pub fn has(&self, kind: Namespace) -> bool {
         self.makes(kind) || self.joins(kind)
+    }
+
+    /// Whether the container's mounts are new and in a user namespace: then they are made of copies that the kernel protects
+    /// from that namespace's root, which may not change what the host has them restricted by (mount_namespaces(7),
+    /// "Restrictions on mount namespaces").
+    pub fn restricts_mounts(&self) -> bool {
+        self.has(Namespace::User) && self.makes(Namespace::Mount)
     }
 
     /// Whether it takes an intermediate process to make the first one: its user namespace, which is joined, is to own what

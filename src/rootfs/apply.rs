@@ -25,32 +25,63 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// On the host's side: opens what only that may. With a user namespace, which is `apart`, this is all, since the
-    /// container's root may not look at what the host's root may; without one, mounts whose ids are to be mapped; mostly
-    /// nothing. Their propagation to the host is what the plan says it is.
+    /// On the host's side, where the container's mounts are in its own user namespace, whose root may not look at what the
+    /// host's may: opens all. Called in the container's mount namespace, what it opens is restricted as that is.
     ///
     /// # Errors
     /// Names the path that is not there.
-    pub fn open_on_host(plan: &RootfsPlan, apart: bool) -> Result<Option<Self>> {
-        if !apart && plan.mounts.iter().all(|mount| mount.id_map.is_none()) {
-            return Ok(None);
-        }
-        let shared = plan.propagation.0 == MsFlags::MS_SHARED.bits();
+    pub fn open_all(plan: &RootfsPlan) -> Result<Self> {
         let private = plan.propagation.0 == MsFlags::MS_PRIVATE.bits();
-        let propagation = if private { MsFlags::MS_PRIVATE } else { MsFlags::MS_SLAVE }.bits();
-        let cut = |tree: OwnedFd| -> Result<OwnedFd> {
-            if apart || !shared {
-                mount_setattr(&tree, true, &MountAttr { propagation, ..MountAttr::default() })?;
-            }
-            Ok(tree)
-        };
-        let root = apart.then(|| cut(copy_root(plan)?)).transpose()?;
+        let propagation = if private { MsFlags::MS_PRIVATE } else { MsFlags::MS_SLAVE };
+        let root = Some(cut(copy_root(plan)?, propagation)?);
         let mut binds = Vec::with_capacity(plan.mounts.len());
         for mount in &plan.mounts {
-            let here = apart || mount.id_map.is_some();
-            binds.push(if here { copy_source(mount)?.map(cut).transpose()? } else { None });
+            binds.push(copy_source(mount)?.map(|tree| cut(tree, propagation)).transpose()?);
         }
-        Ok(Some(Self { root, binds }))
+        Ok(Self { root, binds })
+    }
+
+    /// On the host's side: opens what has to have its ids mapped there; mostly nothing.
+    ///
+    /// # Errors
+    /// Names the path that is not there.
+    pub fn open_mapped(plan: &RootfsPlan) -> Result<Option<Self>> {
+        if plan.mounts.iter().all(|mount| mount.id_map.is_none()) {
+            return Ok(None);
+        }
+        let propagation = MsFlags::from_bits_retain(plan.propagation.0);
+        let mut binds = Vec::with_capacity(plan.mounts.len());
+        for mount in &plan.mounts {
+            let tree = mount.id_map.as_ref().map(|_| copy_source(mount)).transpose()?.flatten();
+            let shared = propagation == MsFlags::MS_SHARED;
+            binds.push(tree.map(|tree| if shared { Ok(tree) } else { cut(tree, propagation) }).transpose()?);
+        }
+        Ok(Some(Self { root: None, binds }))
+    }
+
+    /// What is open, in an order that [`Sources::received`] knows.
+    pub fn into_list(self) -> Vec<OwnedFd> {
+        self.root.into_iter().chain(self.binds.into_iter().flatten()).collect()
+    }
+
+    /// What [`Sources::open_all`] has opened, from the list of it.
+    ///
+    /// # Errors
+    /// If some are missing.
+    pub fn received(list: Vec<OwnedFd>, plan: &RootfsPlan) -> Result<Self> {
+        let mut list = list.into_iter();
+        let mut next = || list.next().map(Some).ok_or_else(|| Error::system("a mount's descriptor has not arrived"));
+        let root = next()?;
+        let mut binds = Vec::with_capacity(plan.mounts.len());
+        for mount in &plan.mounts {
+            binds.push(if matches!(mount.what, What::Bind { .. }) { next()? } else { None });
+        }
+        Ok(Self { root, binds })
+    }
+
+    /// How many [`Sources::open_all`] opens.
+    pub fn count(plan: &RootfsPlan) -> usize {
+        1 + plan.mounts.iter().filter(|mount| matches!(mount.what, What::Bind { .. })).count()
     }
 
     /// In the child: the root file system's tree, opened if it is not yet, and the sources of bind mounts that are open, in
@@ -78,6 +109,12 @@ impl Sources {
     }
 }
 
+/// Has a tree hear of the host's mounts no more than `propagation` says.
+fn cut(tree: OwnedFd, propagation: MsFlags) -> Result<OwnedFd> {
+    mount_setattr(&tree, true, &MountAttr { propagation: propagation.bits(), ..MountAttr::default() })?;
+    Ok(tree)
+}
+
 fn copy_root(plan: &RootfsPlan) -> Result<OwnedFd> {
     copy_tree(&plan.root, true).context(|| format!("open the root file system {:?}", plan.root.display().to_string()))
 }
@@ -88,7 +125,12 @@ pub(super) fn copy_source(mount: &MountPlan) -> Result<Option<OwnedFd>> {
         return Ok(None);
     };
     let what = || format!("mounts[{}].source: open {:?}", mount.index, source.display().to_string());
-    copy_tree(source, *recursive).context(what).map(Some)
+    let copied = copy_tree(source, *recursive).map_err(|error| match error.errno() {
+        // Without what is mounted below it a mount is not copied in a user namespace: that may be there to hide something.
+        Some(libc::EINVAL) if !recursive => error.context("with mounts below it, it takes rbind in a user namespace"),
+        _ => error,
+    });
+    copied.context(what).map(Some)
 }
 
 fn copy_tree(path: &Path, recursive: bool) -> Result<OwnedFd> {

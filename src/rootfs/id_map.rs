@@ -81,59 +81,36 @@ pub(super) fn plan(
     Some(IdMap { recursive, ids })
 }
 
-/// A source whose ids are mapped as soon as the container's user namespace has its own: its place in the plan's mounts, and
-/// the mount, which is the child's too.
-#[derive(Debug)]
-pub struct Unmapped(Vec<(usize, OwnedFd)>);
-
-impl Unmapped {
-    /// Maps their ids as `namespace` maps them.
-    ///
-    /// # Errors
-    /// Names the mount, its source and the type of its file system.
-    pub fn map(&self, plan: &RootfsPlan, namespace: BorrowedFd) -> Result<()> {
-        self.0.iter().try_for_each(|(index, tree)| map(&plan.mounts[*index], tree.as_fd(), namespace))
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
 impl Sources {
-    /// Maps the ids of the sources that are open, before anybody sees them. `container` is the user namespace that the
-    /// container joins; those that need one that is yet to be made are the answer.
+    /// Maps the ids of the sources that are open, before anybody sees them. `container` is the container's user namespace,
+    /// if it has one.
     ///
     /// # Errors
     /// Names the mount, its source and the type of its file system.
-    pub fn map_ids(&self, plan: &RootfsPlan, container: Option<BorrowedFd>) -> Result<Unmapped> {
-        let mut unmapped = Vec::new();
+    pub fn map_ids(&self, plan: &RootfsPlan, container: Option<BorrowedFd>) -> Result<()> {
         // A namespace for each map, whoever needs it.
         let mut made: Vec<(&Ids, OwnedFd)> = Vec::new();
-        for (index, (mount, tree)) in plan.mounts.iter().zip(&self.binds).enumerate() {
+        for (mount, tree) in plan.mounts.iter().zip(&self.binds) {
             let (Some(id_map), Some(tree)) = (&mount.id_map, tree) else {
                 continue;
             };
-            match &id_map.ids {
-                Ids::Container => match container {
-                    Some(namespace) => map(mount, tree.as_fd(), namespace)?,
-                    None => unmapped.push((index, tree.try_clone().context(|| "copy a mount's descriptor")?)),
-                },
-                ids @ Ids::Own { uids, gids } => {
-                    if !made.iter().any(|(of, _)| *of == ids) {
-                        let proc = procfs::handle()?;
-                        let namespace = id_mapping::namespace(uids, gids, proc.as_fd())
-                            .context(|| format!("mounts[{}].uidMappings, gidMappings", mount.index))?;
-                        made.push((ids, namespace));
-                    }
-                    if let Some((_, namespace)) = made.iter().find(|(of, _)| *of == ids) {
-                        map(mount, tree.as_fd(), namespace.as_fd())?;
-                    }
+            let ids = &id_map.ids;
+            let namespace = match (ids, made.iter().position(|(of, _)| *of == ids)) {
+                (Ids::Container, _) => {
+                    container.ok_or_else(|| Error::system("there is no user namespace to map a mount's ids by"))?
                 }
-            }
+                (Ids::Own { .. }, Some(index)) => made[index].1.as_fd(),
+                (Ids::Own { uids, gids }, None) => {
+                    let proc = procfs::handle()?;
+                    let namespace = id_mapping::namespace(uids, gids, proc.as_fd())
+                        .context(|| format!("mounts[{}].uidMappings, gidMappings", mount.index))?;
+                    made.push((ids, namespace));
+                    made[made.len() - 1].1.as_fd()
+                }
+            };
+            map(mount, tree.as_fd(), namespace)?;
         }
-        Ok(Unmapped(unmapped))
+        Ok(())
     }
 }
 

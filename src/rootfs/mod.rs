@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 pub use apply::{Root, Sources, open_ptmx};
-pub use id_map::{IdMap, Ids, Unmapped};
+pub use id_map::{IdMap, Ids};
 pub use plan::{DEFAULT_DEVICES, Surroundings, plan};
 
 use options::Attributes;

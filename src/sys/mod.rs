@@ -3,6 +3,7 @@
 //! Every function does one system call (or one that cannot be told from one), takes and gives descriptors as owned or
 //! borrowed types, and answers `Err(Errno)`; what was being done is for the caller to say.
 
+pub mod aside;
 pub mod bpf;
 pub mod child;
 pub mod memory;

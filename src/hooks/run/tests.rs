@@ -18,7 +18,7 @@ fn shell(script: &str) -> Hook {
 }
 
 fn failure(hook: &Hook) -> String {
-    let error = run("prestart", std::slice::from_ref(hook), STATE, None).unwrap_err();
+    let error = run("prestart", std::slice::from_ref(hook), STATE, None, None).unwrap_err();
     assert_eq!(error.kind(), Kind::Hook);
     error.to_string()
 }
@@ -27,7 +27,7 @@ fn failure(hook: &Hook) -> String {
 fn hooks_run_in_order_up_to_the_first_that_fails() {
     let folder = tempfile::tempdir().unwrap();
     let hooks = ["echo 1 >> log", "echo 2 >> log", "echo 3 >> log; exit 4", "echo 5 >> log"].map(shell);
-    let error = run("createRuntime", &hooks, STATE, Some(folder.path())).unwrap_err();
+    let error = run("createRuntime", &hooks, STATE, Some(folder.path()), None).unwrap_err();
     assert_eq!(error.to_string(), r#"hook createRuntime[2] "/bin/sh": exit status 4"#);
     assert_eq!(std::fs::read_to_string(folder.path().join("log")).unwrap(), "1\n2\n3\n");
 }
@@ -46,7 +46,7 @@ fn hooks_of_which_each_is_run_all_run_and_every_failure_is_told() {
 #[test]
 fn a_hook_reads_the_state_to_its_end() {
     let folder = tempfile::tempdir().unwrap();
-    run("prestart", &[shell("cat > got; echo end >> got")], STATE, Some(folder.path())).unwrap();
+    run("prestart", &[shell("cat > got; echo end >> got")], STATE, Some(folder.path()), None).unwrap();
     assert_eq!(std::fs::read(folder.path().join("got")).unwrap(), [STATE, b"end\n"].concat());
 }
 
@@ -54,14 +54,14 @@ fn a_hook_reads_the_state_to_its_end() {
 fn a_state_larger_than_a_pipe_is_read_whole() {
     let folder = tempfile::tempdir().unwrap();
     let state = b"0123456789abcdef".repeat(100_000);
-    run("prestart", &[shell("sleep 0.1; cat > got")], &state, Some(folder.path())).unwrap();
+    run("prestart", &[shell("sleep 0.1; cat > got")], &state, Some(folder.path()), None).unwrap();
     assert!(std::fs::read(folder.path().join("got")).unwrap() == state);
 }
 
 #[test]
 fn a_large_state_that_is_not_read_harms_nobody() {
     let state = vec![b' '; 1_000_000];
-    run("prestart", &[shell("exit 0"), shell("exec <&-; sleep 0.1"), shell("head -c 1; exit 0")], &state, None)
+    run("prestart", &[shell("exit 0"), shell("exec <&-; sleep 0.1"), shell("head -c 1; exit 0")], &state, None, None)
         .unwrap();
 }
 
@@ -93,7 +93,7 @@ fn a_hook_out_of_time_is_killed_with_what_it_started() {
     let folder = tempfile::tempdir().unwrap();
     let hook = Hook { timeout: Some(1), ..shell("sleep 60 & echo $! > pid; echo waiting >&2; yes; exit 0") };
     let begun = Instant::now();
-    let error = run("prestart", &[hook], STATE, Some(folder.path())).unwrap_err().to_string();
+    let error = run("prestart", &[hook], STATE, Some(folder.path()), None).unwrap_err().to_string();
     let taken = begun.elapsed();
     assert!(taken >= Duration::from_secs(1) && taken < Duration::from_secs(10), "{taken:?}");
     let start = r#"hook prestart[0] "/bin/sh": killed, not having ended within 1 s: "#;
@@ -109,15 +109,15 @@ fn a_hook_out_of_time_is_killed_with_what_it_started() {
 
 #[test]
 fn a_hook_in_time_is_not_killed() {
-    run("prestart", &[Hook { timeout: Some(30), ..shell("sleep 0.1") }], STATE, None).unwrap();
-    run("prestart", &[Hook { timeout: Some(u64::MAX), ..shell("sleep 0.1") }], STATE, None).unwrap();
+    run("prestart", &[Hook { timeout: Some(30), ..shell("sleep 0.1") }], STATE, None, None).unwrap();
+    run("prestart", &[Hook { timeout: Some(u64::MAX), ..shell("sleep 0.1") }], STATE, None, None).unwrap();
 }
 
 #[test]
 fn a_process_that_a_hook_leaves_behind_keeps_nobody_waiting() {
     let folder = tempfile::tempdir().unwrap();
     let begun = Instant::now();
-    run("prestart", &[shell("sleep 20 & echo $! > pid")], STATE, Some(folder.path())).unwrap();
+    run("prestart", &[shell("sleep 20 & echo $! > pid")], STATE, Some(folder.path()), None).unwrap();
     assert!(begun.elapsed() < Duration::from_secs(10));
     let pid = std::fs::read_to_string(folder.path().join("pid")).unwrap().trim().parse().unwrap();
     nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
@@ -132,7 +132,7 @@ fn arguments_and_environment_are_exactly_those_planned() {
         env: vec!["A=1".to_owned(), "B=x=y".to_owned()],
         ..shell("")
     };
-    run("prestart", &[hook], STATE, Some(folder.path())).unwrap();
+    run("prestart", &[hook], STATE, Some(folder.path()), None).unwrap();
     let read = |name| std::fs::read_to_string(folder.path().join(name)).unwrap();
     assert_eq!(read("args"), "zero|one|two words\n");
     let env = read("env");
@@ -146,7 +146,7 @@ fn arguments_and_environment_are_exactly_those_planned() {
 fn without_arguments_the_path_is_the_name() {
     // Given no arguments, env prints its environment, which is empty.
     let hook = Hook { path: PathBuf::from("/usr/bin/env"), args: Vec::new(), env: Vec::new(), timeout: None };
-    run("prestart", &[hook], STATE, None).unwrap();
+    run("prestart", &[hook], STATE, None, None).unwrap();
     let hook = Hook { path: PathBuf::from("/usr/bin/test"), args: Vec::new(), env: Vec::new(), timeout: None };
     assert_eq!(failure(&hook), r#"hook prestart[0] "/usr/bin/test": exit status 1"#);
 }
@@ -165,7 +165,7 @@ fn a_hook_has_three_descriptors_no_blocked_signals_and_its_own_group() {
         args: ["cp", "/proc/self/status", "status"].map(str::to_owned).to_vec(),
         ..shell("")
     };
-    let result = run("prestart", &[shell(script), copy], STATE, Some(folder.path()));
+    let result = run("prestart", &[shell(script), copy], STATE, Some(folder.path()), None);
     mask.thread_set_mask().unwrap();
     result.unwrap();
     let read = |name| std::fs::read_to_string(folder.path().join(name)).unwrap();

@@ -1,6 +1,9 @@
 //! Control groups that systemd makes: where it runs, on a machine with control groups of version 2 alone.
 
+mod manager;
+#[path = "../support/mod.rs"]
 mod support;
+mod unit;
 
 use std::fs;
 use std::ops::Deref;
@@ -8,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::json;
-use support::{Bundle, Outcome, PROCRT, skipped, unified, wait_until};
+use support::{Bundle, Outcome, skipped, unified, wait_until};
 
 /// Whether systemd is there to be asked; says so if not.
 fn systemd() -> bool {
@@ -77,22 +80,6 @@ fn property(unit: &str, name: &str) -> String {
 
 fn cgroup_of(pid: i64) -> String {
     fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap().trim_end().to_owned()
-}
-
-#[test]
-fn without_systemd_the_option_is_refused_at_once() {
-    if Path::new("/run/systemd/system").is_dir() {
-        skipped("systemd runs here");
-        return;
-    }
-    let bundle = Bundle::sleeping();
-    bundle.write();
-    for command in ["create", "run"] {
-        let call = ["--systemd-cgroup", command, "--bundle", bundle.path().to_str().unwrap(), bundle.id()];
-        let error = bundle.call(&call).refused();
-        assert!(error.starts_with("--systemd-cgroup: systemd is not this machine's service manager"), "{error}");
-    }
-    assert!(bundle.leftovers().is_empty());
 }
 
 #[test]
@@ -258,23 +245,6 @@ fn a_device_that_an_update_allows_is_systemds_too() {
 }
 
 #[test]
-fn a_slice_named_with_dashes_is_in_the_slices_above() {
-    if !systemd() {
-        return;
-    }
-    let top = format!("t{}", std::process::id());
-    let bundle = Bundle::sleeping();
-    let path = format!("{top}-a-b.slice:procrt:{}", bundle.id());
-    let scope = Scope(bundle.set("/linux/cgroupsPath", json!(path)));
-    scope.create().ok();
-    let expected = format!("0::/{top}.slice/{top}-a.slice/{top}-a-b.slice/{}", scope.unit());
-    assert_eq!(cgroup_of(scope.pid()), expected);
-    assert_eq!(property(&scope.unit(), "Slice"), format!("{top}-a-b.slice"));
-    scope.delete(&["--force"]).ok();
-    systemctl(&["stop", &format!("{top}.slice")]).ok();
-}
-
-#[test]
 fn annotations_are_properties() {
     if !systemd() {
         return;
@@ -299,77 +269,6 @@ fn annotations_are_properties() {
 }
 
 #[test]
-fn what_systemd_refuses_is_the_error_and_nothing_is_left() {
-    if !systemd() {
-        return;
-    }
-    let scope = Scope(Bundle::sleeping().set("/annotations", json!({"org.systemd.property.NoSuchThing": "true"})));
-    let error = scope.create().refused();
-    assert!(error.starts_with("have systemd start ") && error.contains("NoSuchThing"), "{error}");
-    assert!(scope.leftovers().is_empty());
-}
-
-#[test]
-fn what_is_wrong_is_found_before_anything_is_made() {
-    if !systemd() {
-        return;
-    }
-    for (pointer, value, why) in [
-        ("/linux/cgroupsPath", "/a/b", "is not of systemd's form"),
-        ("/linux/cgroupsPath", "a/b.slice:p:n", "slash"),
-        ("/linux/cgroupsPath", "a--b.slice:p:n", "dash"),
-        ("/linux/cgroupsPath", "a:p:n", "does not end with \".slice\""),
-        ("/linux/cgroupsPath", "..:p:n", "dot"),
-        ("/annotations/org.systemd.property.CollectMode", "inactive", "a string has quotes"),
-        ("/annotations/org.systemd.property.PIDs", "@au [1]", "linux.cgroupsPath"),
-    ] {
-        let scope = Scope(Bundle::sleeping().set(pointer, json!(value)));
-        let error = scope.create().refused();
-        let field = pointer.trim_start_matches('/').split('/').next().unwrap();
-        assert!(error.starts_with(field) && error.contains(why), "{value}: {error}");
-    }
-    let bundle = Bundle::sleeping().set("/linux/cgroupsPath", json!("a.slice:p:n"));
-    assert!(bundle.create().refused().contains("--systemd-cgroup"));
-}
-
-#[test]
-fn a_unit_of_that_name_is_left_alone() {
-    if !systemd() {
-        return;
-    }
-    let scope = Scope(Bundle::sleeping());
-    let unit = scope.unit();
-    let mut holder = Command::new("systemd-run")
-        .args(["--quiet", "--scope", "--unit", &unit, "sleep", "1000"])
-        .stdin(Stdio::null())
-        .spawn()
-        .unwrap();
-    wait_until("the unit", || property(&unit, "ActiveState") == "active");
-    let error = scope.create().refused();
-    assert!(error.contains("there is a unit of that name"), "{error}");
-    assert_eq!(property(&unit, "ActiveState"), "active");
-    assert!(holder.try_wait().unwrap().is_none());
-    holder.kill().unwrap();
-    holder.wait().unwrap();
-    wait_until("the unit's end", || property(&unit, "LoadState") == "not-found");
-}
-
-#[test]
-fn what_is_left_of_a_unit_that_failed_is_replaced() {
-    if !systemd() {
-        return;
-    }
-    let scope = Scope(Bundle::sleeping());
-    let unit = scope.unit();
-    let args = ["--quiet", "--scope", "--property", "RuntimeMaxSec=100ms", "--unit", &unit, "sleep", "1000"];
-    Outcome::of(Command::new("systemd-run").args(args).stdin(Stdio::null()));
-    wait_until("the failure", || property(&unit, "ActiveState") == "failed");
-    scope.create().ok();
-    assert_eq!(property(&unit, "ActiveState"), "active");
-    scope.delete(&["--force"]).ok();
-}
-
-#[test]
 fn a_container_that_ends_by_itself_leaves_no_unit() {
     if !systemd() {
         return;
@@ -377,25 +276,6 @@ fn a_container_that_ends_by_itself_leaves_no_unit() {
     let scope = Scope(Bundle::new("cat /proc/self/cgroup"));
     assert_eq!(scope.run().ok(), "0::/");
     assert_eq!(property(&scope.unit(), "LoadState"), "not-found");
-}
-
-#[test]
-fn a_create_that_is_killed_leaves_what_delete_can_remove() {
-    if !systemd() {
-        return;
-    }
-    let scope = Scope(Bundle::sleeping());
-    scope.write();
-    for micros in (0..30_000).step_by(3_000) {
-        let args = ["--systemd-cgroup", "create", "--bundle", scope.path().to_str().unwrap(), scope.id()];
-        let mut child = scope.command(&args).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(std::time::Duration::from_micros(micros));
-        let _ = child.kill();
-        child.wait().unwrap();
-        scope.call(&["delete", "--force", scope.id()]).ok();
-        wait_until("the unit's end", || property(&scope.unit(), "LoadState") == "not-found");
-        assert!(scope.leftovers().is_empty());
-    }
 }
 
 #[test]
@@ -416,41 +296,6 @@ fn a_user_namespace_and_a_joined_one_change_nothing() {
 }
 
 #[test]
-fn the_bus_serves_where_systemds_own_socket_does_not() {
-    if !systemd() || !Path::new("/run/dbus/system_bus_socket").exists() {
-        return;
-    }
-    let scope = Scope(Bundle::sleeping());
-    scope.write();
-    // What is no socket is one that nobody listens at.
-    let hide = "mount --bind /dev/null /run/systemd/private && exec \"$@\"";
-    let inside = |args: &[&str]| {
-        let mut command = Command::new("unshare");
-        command.args(["-m", "sh", "-c", hide, "sh", PROCRT, "--root", scope.store().to_str().unwrap()]);
-        Outcome::of(command.args(args).stdin(Stdio::null()))
-    };
-    inside(&["--systemd-cgroup", "create", "--bundle", scope.path().to_str().unwrap(), scope.id()]).ok();
-    assert_eq!(cgroup_of(scope.pid()), format!("0::/system.slice/{}", scope.unit()));
-    inside(&["delete", "--force", scope.id()]).ok();
-    assert_eq!(property(&scope.unit(), "LoadState"), "not-found");
-}
-
-#[test]
-fn a_process_that_systemd_numbers_otherwise_is_not_given_to_it() {
-    if !systemd() {
-        return;
-    }
-    let bundle = Bundle::sleeping();
-    bundle.write();
-    let store = bundle.store();
-    let procrt = [PROCRT, "--root", store.to_str().unwrap(), "--systemd-cgroup"];
-    let create = ["create", "--bundle", bundle.path().to_str().unwrap(), bundle.id()];
-    let mut command = Command::new("unshare");
-    let error = Outcome::of(command.args(["--pid", "--fork", "--mount-proc"]).args(procrt).args(create)).refused();
-    assert!(error.contains("different PID namespaces"), "{error}");
-}
-
-#[test]
 fn many_in_a_row_leave_no_failed_unit() {
     if !systemd() {
         return;
@@ -461,73 +306,6 @@ fn many_in_a_row_leave_no_failed_unit() {
     }
     let failed = systemctl(&["list-units", "--all", "--plain", "--no-legend", "procrt-*"]).ok();
     assert!(!failed.contains(scope.id()), "{failed}");
-}
-
-/// The user manager of `nobody`, as long as the value lives.
-struct UserManager;
-
-impl UserManager {
-    const UID: &str = "65534";
-
-    fn start() -> Option<Self> {
-        let outcome = systemctl(&["start", "user@65534.service"]);
-        if outcome.code() != 0 || !Path::new("/run/user/65534/systemd/private").exists() {
-            skipped("no user manager can be started");
-            return None;
-        }
-        Some(Self)
-    }
-
-    /// A program as that user, and as root of a user namespace of its own if so asked.
-    fn command(root: bool, args: &[&str]) -> Outcome {
-        let ids = ["--reuid", Self::UID, "--regid", Self::UID, "--clear-groups"];
-        let mut command = Command::new("setpriv");
-        command.args(ids).args(["env", "XDG_RUNTIME_DIR=/run/user/65534"]);
-        if root {
-            command.args(["unshare", "-Urmn"]);
-        }
-        Outcome::of(command.args(args).stdin(Stdio::null()).current_dir("/"))
-    }
-}
-
-impl Drop for UserManager {
-    fn drop(&mut self) {
-        systemctl(&["stop", "user@65534.service"]);
-    }
-}
-
-#[test]
-fn a_users_container_is_a_scope_of_the_users_manager() {
-    if !systemd() {
-        return;
-    }
-    let Some(_manager) = UserManager::start() else { return };
-    let one = json!([{"containerID": 0, "hostID": 0, "size": 1}]);
-    let bundle = Bundle::sleeping().namespace("user", None).without_namespace("network");
-    let bundle = bundle.set("/linux/uidMappings", one.clone()).set("/linux/gidMappings", one);
-    let bundle = bundle.without_mount("/dev/pts").without_mount("/sys").without_mount("/dev/mqueue");
-    // Only the host's root has device programs.
-    let rules = json!([{"allow": true, "access": "rwm"}]);
-    let bundle = bundle.set("/linux/resources", json!({"pids": {"limit": 17}, "devices": rules}));
-    bundle.write();
-    let store = "/run/user/65534/procrt-test";
-    let procrt = |args: &[&str]| UserManager::command(true, &[&[PROCRT, "--root", store], args].concat());
-    procrt(&["--systemd-cgroup", "create", "--bundle", bundle.path().to_str().unwrap(), bundle.id()]).ok();
-    let unit = format!("procrt-{}.scope", bundle.id());
-    let shown = |name: &str| {
-        let show = ["systemctl", "--user", "show", "--value", "--property", name, &unit];
-        UserManager::command(false, &show).ok()
-    };
-    let group = format!("/user.slice/user-65534.slice/user@65534.service/user.slice/{unit}");
-    assert_eq!((shown("ControlGroup"), shown("TasksMax")), (group.clone(), "17".to_owned()));
-    assert_eq!(fs::read_to_string(format!("/sys/fs/cgroup{group}/pids.max")).unwrap(), "17\n");
-    procrt(&["delete", "--force", bundle.id()]).ok();
-    assert_eq!(shown("LoadState"), "not-found");
-    // Nobody says where the manager is.
-    let ids = ["--reuid", UserManager::UID, "--clear-groups", "env", "-i", PROCRT, "--root", store, "--systemd-cgroup"];
-    let create = ["create", "--bundle", bundle.path().to_str().unwrap(), bundle.id()];
-    let error = Outcome::of(Command::new("setpriv").args(ids).args(create)).refused();
-    assert!(error.contains("neither XDG_RUNTIME_DIR nor DBUS_SESSION_BUS_ADDRESS"), "{error}");
 }
 
 #[test]
