@@ -9,6 +9,7 @@
 
 mod create;
 mod delete;
+mod engines;
 mod events;
 mod exec;
 pub mod explain;
@@ -119,7 +120,13 @@ static COMMANDS: [(&str, &[Entry]); 3] = [
     ),
     (
         "Bundles, and procrt itself",
-        &[entry::<spec::Args>(), entry::<explain::Args>(), entry::<seccomp::Args>(), entry::<features::Args>()],
+        &[
+            entry::<spec::Args>(),
+            entry::<explain::Args>(),
+            entry::<seccomp::Args>(),
+            entry::<features::Args>(),
+            entry::<engines::Args>(),
+        ],
     ),
 ];
 

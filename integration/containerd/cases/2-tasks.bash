@@ -58,8 +58,8 @@ case_task_exec_30_at_once() {
         exec_in kept -- sh -c "echo $i >>/many" >"$WORK/many.$i" 2>&1 &
     done
     wait
-    exits 0 exec_in kept -- sort -n /many
-    same "what they wrote" "$OUT" "$(seq 30)"
+    # Of many at once ctr loses an output now and then, whatever the runtime.
+    same "what they wrote" "$(sort -n "/proc/$(pid_of kept)/root/many")" "$(seq 30)"
 }
 
 case_task_pause() {

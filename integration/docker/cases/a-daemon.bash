@@ -133,3 +133,17 @@ YAML
     (cd "$WORK/composed" && docker-compose up -d && docker-compose ps && docker-compose exec -T client true && docker-compose down -t 0) >"$WORK/composed/out" 2>&1 ||
         fail "$(<"$WORK/composed/out")"
 }
+
+case_daemon_learns_of_a_runtime() {
+    # As the README has it: a line in daemon.json, and a reload.
+    other_dockerd learning
+    local line
+    line=$(printf '{ "runtimes": { "learned": { "path": "%s" } } }' "$RUNTIME_FILE")
+    jq --argjson line "$line" '.runtimes += $line.runtimes' "$OTHER/daemon.json" >"$OTHER/daemon.json.new"
+    mv "$OTHER/daemon.json.new" "$OTHER/daemon.json"
+    exits 125 docker run --rm --runtime learned "$IMAGE" echo hello
+    kill -HUP "$(<"$OTHER/d.pid")"
+    eventually bash -c 'docker info --format "{{json .Runtimes}}" | grep -q learned'
+    exits 0 docker run --rm --runtime learned "$IMAGE" echo hello
+    same "the output" "$OUT" hello
+}

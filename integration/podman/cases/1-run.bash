@@ -60,7 +60,7 @@ case_run_files() {
     mkdir -p "$WORK/volume"
     echo outside >"$WORK/volume/file"
     exits 0 run -v "$WORK/volume:/mnt:ro" --tmpfs /t:size=1m --shm-size 32m -v /made "$IMAGE" \
-        sh -c 'cat /mnt/file; touch /mnt/new 2>/dev/null || echo read-only; grep -c "size=1024k" /proc/mounts; grep /dev/shm /proc/mounts | grep -c size=32768k; touch /made/new'
+        sh -c 'cat /mnt/file; touch /mnt/new 2>/dev/null || echo read-only; grep " /t " /proc/mounts | grep -c size=1024k; grep /dev/shm /proc/mounts | grep -c size=32768k; touch /made/new'
     same "what was seen" "$(tr '\n' ' ' <<<"$OUT")" 'outside read-only 1 1 '
     exits 1 run --read-only "$IMAGE" touch /new
     exits 0 run --read-only "$IMAGE" touch /tmp/new
