@@ -16,7 +16,7 @@ use procrt::sys::terminal::set_window_size;
 use serde_json::json;
 use support::container::Container;
 use support::tty::{ConsoleSocket, Foreground, assert_cooked, shell, stty};
-use support::{Bundle, Outcome, skipped, wait_until};
+use support::{Bundle, Outcome, Running, skipped, wait_until};
 
 /// A bundle with a terminal that runs `script`.
 fn on_a_terminal(script: &str) -> Bundle {
@@ -272,4 +272,21 @@ fn a_terminal_that_hangs_up_is_a_signal_to_the_container() {
     drop(master);
     assert_eq!(bundle.wait_for_file("gone"), "gone");
     bundle.assert_nothing_left();
+}
+
+/// What is in the foreground of a container that somebody else has removed has nothing to remove, also if there is another
+/// one of that id by the time that it comes to look.
+#[test]
+fn whoever_is_in_the_foreground_leaves_a_later_container_of_that_id_alone() {
+    let bundle = Bundle::sleeping();
+    let first = Running::start(&mut bundle.making("run", &[]));
+    bundle.wait_for_status("running");
+    kill(first.pid(), Signal::SIGSTOP).unwrap();
+    bundle.delete(&["--force"]).ok();
+    let later = Container::of(bundle);
+    let pid = later.pid();
+    kill(first.pid(), Signal::SIGCONT).unwrap();
+    let first = first.finish();
+    assert_eq!((first.code(), first.stderr.as_str()), (128 + 9, ""));
+    assert_eq!((later.status().as_str(), later.pid()), ("running", pid));
 }

@@ -5,6 +5,7 @@ mod support;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
+use serde_json::json;
 use support::container::Container;
 use support::{Bundle, Outcome, busybox, install};
 
@@ -100,4 +101,25 @@ fn a_created_containers_process_does_not_hold_its_lock() {
     let held = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
     assert!(!held.map(|fd| fs::read_link(fd.unwrap().path()).unwrap()).any(|path| path == directory));
     bundle.delete(&[]).ok();
+}
+
+/// Whoever has all capabilities in a user namespace may look into the processes of that namespace, unless they are kept from
+/// it; where its root is the host's root, becoming that does not do it.
+#[test]
+fn a_process_on_its_way_into_a_user_namespace_is_not_looked_into_from_there() {
+    let owner = Container::of(Bundle::sleeping().mapped(0));
+    let bundle = Bundle::running(&["/bin/true"]);
+    let log = bundle.join("log");
+    // The hook has the namespace's capabilities, and the host's procfs.
+    let script = format!(
+        "pid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/'); test -d /proc/$pid && (readlink /proc/$pid/root || echo no) >{}",
+        log.display()
+    );
+    let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"]}]);
+    let bundle = ["user", "pid"]
+        .iter()
+        .fold(bundle, |bundle, kind| bundle.namespace(kind, Some(&format!("/proc/{}/ns/{kind}", owner.pid()))));
+    let bundle = bundle.without_mount("/sys").without_mount("/dev/mqueue").set("/hooks/createContainer", hook);
+    bundle.run().ok();
+    assert_eq!(fs::read_to_string(log).unwrap(), "no\n");
 }

@@ -13,9 +13,11 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, bind, recv, sendmsg, socket,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, bind, recv, sendmsg, setsockopt, socket,
+    sockopt,
 };
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, mkdirat};
+use nix::sys::time::{TimeVal, TimeValLike};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::store::Entry;
@@ -33,7 +35,7 @@ pub(super) const DIRECTORY: &str = "notify";
 /// The socket's name in its directory.
 const SOCKET: &str = "notify.sock";
 
-/// How long the manager may take to read what it was told, in milliseconds.
+/// How long the manager may take to take what it is told, and to read it, in milliseconds.
 const PATIENCE: u16 = 30_000;
 
 /// A service manager that waits for word of readiness.
@@ -59,6 +61,7 @@ impl Manager {
     fn tell(&self, main: Option<i32>) -> Result<()> {
         let what = || "tell the service manager (NOTIFY_SOCKET) that the container is ready";
         let speaker = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).context(what)?;
+        setsockopt(&speaker, sockopt::SendTimeout, &TimeVal::milliseconds(i64::from(PATIENCE))).context(what)?;
         let main = main.map(|pid| format!("MAINPID={pid}\n")).unwrap_or_default();
         self.send(&speaker, &format!("READY=1\n{main}"), &[]).context(what)?;
         let (read, write) = std::io::pipe().context(what)?;

@@ -215,6 +215,8 @@ pub fn run(store: &Store, options: &CreateOptions, run: RunOptions) -> Result<i3
 /// Removes what a container in the foreground leaves, unless somebody has done so.
 fn finish(store: &Store, record: &Record, cgroup: &Cgroup) -> Result<()> {
     match store.lock(&record.id) {
+        // Whoever has removed it has left its id to others, who may have taken it by now.
+        Ok(entry) if entry.read()?.is_none_or(|found| found.process != record.process) => Ok(()),
         Ok(entry) => destroy(&entry, record, Some(cgroup)),
         Err(error) if error.kind() == Kind::NotFound => Ok(()),
         Err(error) => Err(error),

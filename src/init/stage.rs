@@ -2,6 +2,8 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use nix::sys::prctl;
+
 use super::{Channel, Handles, InitPlan, Message, run};
 use crate::error::{Context, Error, Result};
 use crate::host::procfs;
@@ -84,6 +86,9 @@ pub fn clone_first_process(
 struct Child;
 
 fn intermediate(plan: &InitPlan, handles: &mut Handles, flags: u64) -> Result<Option<Child>> {
+    // The user namespace's root may look into whoever is in it, and a PID namespace that is joined has processes that see
+    // the first process from its birth. Becoming root does this too, but not where that is root of the host.
+    prctl::set_dumpable(false).context(|| "be out of the reach of other processes")?;
     handles.close_all_others(plan.preserve_fds)?;
     handles.joined.join_early()?;
     if plan.namespaces.joins(Namespace::User) {
