@@ -9,7 +9,7 @@ use nix::fcntl::{AT_FDCWD, OFlag, open, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, mkdir, unlinkat};
 
-use super::{FileWrite, GroupPlan};
+use super::{FileWrite, GroupPlan, tree};
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::cgroups::ContainerCgroup;
 
@@ -108,52 +108,6 @@ pub(super) fn unmake(made: &[PathBuf]) {
 
 fn rmdir(dir: &Path) -> nix::Result<()> {
     unlinkat(AT_FDCWD, dir, UnlinkatFlags::RemoveDir)
-}
-
-/// Removes a directory and those inside it; one that is not there is removed.
-pub(super) fn remove_tree(dir: &Path) -> nix::Result<()> {
-    let gone = |result| match result {
-        Err(Errno::ENOENT | Errno::ENODEV) => Ok(()),
-        other => other,
-    };
-    let first = gone(rmdir(dir));
-    // The kernel says EBUSY both of processes and of children.
-    if first != Err(Errno::EBUSY) {
-        return first;
-    }
-    for child in children(dir) {
-        remove_tree(&child)?;
-    }
-    gone(rmdir(dir))
-}
-
-/// The cgroups directly inside one; none if it is not there.
-pub(super) fn children(dir: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
-    let dirs = entries.filter_map(std::result::Result::ok).filter(|e| e.file_type().is_ok_and(|kind| kind.is_dir()));
-    dirs.map(|entry| entry.path()).collect()
-}
-
-/// The processes of a cgroup and of all inside it; none if it is not there.
-pub(super) fn pids(dir: &Path) -> Result<Vec<i32>> {
-    let mut found = Vec::new();
-    collect_pids(dir, &mut found)?;
-    Ok(found)
-}
-
-fn collect_pids(dir: &Path, found: &mut Vec<i32>) -> Result<()> {
-    let path = dir.join("cgroup.procs");
-    match fs::read_to_string(&path) {
-        // A process of another PID namespace is 0 here.
-        Ok(text) => found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0)),
-        Err(error) => match error.raw_os_error().map(Errno::from_raw) {
-            Some(Errno::ENOENT | Errno::ENODEV) => return Ok(()),
-            // A threaded cgroup: its processes are listed above it.
-            Some(Errno::EOPNOTSUPP) => {}
-            _ => return Err(error).context(|| format!("read {path:?}")),
-        },
-    }
-    children(dir).iter().try_for_each(|child| collect_pids(child, found))
 }
 
 /// A file of a cgroup that was opened for writing, by its directory's descriptor or by its whole path.
@@ -289,7 +243,7 @@ fn covered(ranges: &[(u32, u32)], number: u32) -> bool {
 /// Checks a directory that was there before the container: nobody may be in it, and it may not use more memory than
 /// the limit to come, if the plan wants to know.
 pub(super) fn refuse_used(dir: &Path, plan: &GroupPlan) -> Result<()> {
-    let pids = pids(dir)?;
+    let pids = tree::pids(dir)?;
     if !pids.is_empty() {
         return Err(Error::new(Kind::State, format!("control group {dir:?} is in use by {}", name_pids(&pids))));
     }

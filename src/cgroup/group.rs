@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::{CgroupPlan, Undo, UpdatePlan, control, update, v1, v2};
+use super::{CgroupPlan, Undo, UpdatePlan, control, tree, update, v1, v2};
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::cgroups::{ContainerCgroup, ContainerCgroups, Version};
 use crate::sys::process::{is_real_time, pidfd_open, pidfd_send_signal};
@@ -229,7 +229,7 @@ impl Cgroup {
     /// # Errors
     /// A cgroup that is there cannot be read.
     pub fn pids(&self) -> Result<Vec<i32>> {
-        self.main().map_or(Ok(Vec::new()), |cgroup| control::pids(&cgroup.dir()))
+        self.main().map_or(Ok(Vec::new()), |cgroup| tree::pids(&cgroup.dir()))
     }
 
     /// Whether no process is left.
@@ -329,7 +329,7 @@ impl Cgroup {
     pub fn remove_if_free(&self) -> Result<bool> {
         for cgroup in &self.cgroups.0 {
             let dir = cgroup.dir();
-            match control::remove_tree(&dir) {
+            match tree::remove(&dir) {
                 Ok(()) => {}
                 Err(Errno::EBUSY) => return Ok(false),
                 Err(errno) => return Err(errno).context(|| format!("remove control group {dir:?}")),
@@ -362,7 +362,7 @@ fn remove_one(cgroup: &ContainerCgroup, end: &mut Option<Instant>) -> Result<()>
     let dir = cgroup.dir();
     let mut pause = Duration::from_micros(50);
     loop {
-        match control::remove_tree(&dir) {
+        match tree::remove(&dir) {
             Ok(()) => return Ok(()),
             Err(Errno::EBUSY) => {}
             Err(errno) => return Err(errno).context(|| format!("remove control group {dir:?}")),
@@ -378,7 +378,7 @@ fn remove_one(cgroup: &ContainerCgroup, end: &mut Option<Instant>) -> Result<()>
             pause = (pause * 2).min(Duration::from_millis(10));
         }
     }
-    let pids = control::pids(&dir)?;
+    let pids = tree::pids(&dir)?;
     let who = if pids.is_empty() { "something".to_owned() } else { control::name_pids(&pids) };
     Err(Error::new(Kind::State, format!("remove control group {dir:?}: it is kept busy by {who}")))
 }

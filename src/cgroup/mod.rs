@@ -25,6 +25,7 @@ mod resources;
 mod stats;
 mod sub;
 pub mod systemd;
+mod tree;
 mod update;
 mod v1;
 mod v2;

@@ -274,8 +274,7 @@ mod tests {
             .filter_map(|line| line.strip_prefix("  "))
             .filter_map(|line| line.split_whitespace().next())
             .collect();
-        let all =
-            "create start run exec kill pause resume update delete state list ps events spec explain seccomp features";
+        let all = "create start run exec kill pause resume update delete state list ps events spec explain seccomp features engines";
         assert_eq!(named.join(" "), all);
     }
 
