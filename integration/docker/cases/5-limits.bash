@@ -78,3 +78,17 @@ case_limits_out_of_memory_of_a_child() {
     same "its state" "$(inspect fat '{{.State.Running}}')" true
     eventually bash -c 'docker events --since 30s --until "$(date +%s)" --filter container=fat --filter event=oom | grep -q " container oom "'
 }
+
+case_limits_disk() {
+    local disk
+    disk=$(findmnt -no SOURCE --target "$WORK")
+    [ -b "$disk" ] || cannot "$WORK is on $disk, which is no disk to be slowed"
+    mkdir "$WORK/slow"
+    # Two megabytes past the cache, one a second.
+    exits 0 run --device-write-bps "$disk:1mb" --blkio-weight 300 -v "$WORK/slow:/slow" "$IMAGE" sh -c '
+        begin=$(date +%s); dd if=/dev/zero of=/slow/file bs=1M count=3 oflag=direct 2>/dev/null || exit
+        echo $(($(date +%s) - begin))'
+    [ "$OUT" -ge 2 ] || fail "3 MB at 1 MB a second took $OUT s"
+    exits 0 run -v "$WORK/slow:/slow" "$IMAGE" dd if=/dev/zero of=/slow/file bs=1M count=3 oflag=direct
+    rm -r "$WORK/slow"
+}
