@@ -349,39 +349,3 @@ fn as_root_the_memory_controller_is_needed_only_if_asked_for() {
     assert!(plan.groups.iter().all(|group| group.controllers.is_empty()));
     assert!(!Path::new("/sys/fs/cgroup").join(&path_of("nothing")[1..]).parent().unwrap().exists());
 }
-
-/// Not a test: what one container costs, for whoever looks. `cargo test --release --lib costs -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn as_root_what_a_container_costs() {
-    const TURNS: u32 = 50;
-    let resources = r#"{"memory": {"limit": 67108864}, "cpu": {"shares": 512, "quota": 50000}, "pids": {"limit": 100},
-        "devices": [{"allow": false, "access": "rwm"}]}"#;
-    let keep = Guard::new("cost", resources).unwrap();
-    keep.cgroup.remove().unwrap();
-    let mut spent = [Duration::ZERO; 4];
-    for _ in 0..TURNS {
-        std::thread::sleep(Duration::from_millis(20));
-        let mut mark = Instant::now();
-        let mut lap = |at: usize| {
-            spent[at] += mark.elapsed();
-            mark = Instant::now();
-        };
-        let plan = plan_of("cost", resources);
-        lap(0);
-        let cgroup = Cgroup::create(&plan).unwrap();
-        lap(1);
-        let entrance = cgroup.entrance().unwrap();
-        std::thread::spawn(move || entrance.enter().unwrap()).join().unwrap();
-        lap(2);
-        cgroup.remove().unwrap();
-        lap(3);
-    }
-    println!(
-        "find and plan {:?}, create {:?}, enter {:?}, remove {:?}",
-        spent[0] / TURNS,
-        spent[1] / TURNS,
-        spent[2] / TURNS,
-        spent[3] / TURNS
-    );
-}

@@ -62,22 +62,7 @@ const APPLETS: &[&str] = &[
 ];
 
 /// Capabilities as an engine gives them.
-pub const CAPABILITIES: [&str; 14] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FSETID",
-    "CAP_FOWNER",
-    "CAP_MKNOD",
-    "CAP_NET_RAW",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETFCAP",
-    "CAP_SETPCAP",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_SYS_CHROOT",
-    "CAP_KILL",
-    "CAP_AUDIT_WRITE",
-];
+pub use procrt::bundle::DOCKERS_CAPABILITIES as CAPABILITIES;
 
 /// Where busybox is, a static one, which needs no libraries in the root.
 pub fn busybox() -> PathBuf {
