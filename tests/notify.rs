@@ -14,7 +14,7 @@ use procrt::sys::seccomp::{self, Answer, Notification};
 use procrt::sys::socket::receive_fd;
 use serde_json::{Value, json};
 use support::container::Container;
-use support::{Bundle, LIMIT};
+use support::{Bundle, LIMIT, skipped};
 
 const MKDIR: i32 = libc::SYS_mkdir as i32;
 const MKDIRAT: i32 = libc::SYS_mkdirat as i32;
@@ -316,4 +316,30 @@ fn a_container_whose_program_is_not_there_is_refused_before_its_agent_hears_of_i
     let agent = Agent::of(&bundle, no_mkdir);
     assert!(bundle.create().refused().contains("/no/such/program"));
     assert!(agent.states.try_recv().is_err());
+}
+
+/// The process waits without a call for the thread that sends its listener, which is to have the processor meanwhile.
+#[test]
+fn a_process_in_real_time_does_not_keep_the_only_processor_from_what_it_waits_for() {
+    let bundle = Bundle::new("mkdir /made 2>/said; true");
+    let path = agent_of(&bundle);
+    let mut cpu = json!({"cpus": "0"});
+    if std::path::Path::new("/sys/fs/cgroup/cpu/cpu.rt_runtime_us").exists() {
+        cpu = json!({"cpus": "0", "realtimePeriod": 1_000_000, "realtimeRuntime": 10_000});
+    }
+    // Below a group of somebody's, which has no budget of it, there is none to be had.
+    let group = format!("/procrt-notify-{}", bundle.id());
+    let bundle = notifying(bundle, &path)
+        .set("/process/scheduler", json!({"policy": "SCHED_FIFO", "priority": 3}))
+        .set("/linux/cgroupsPath", json!(group))
+        .set("/linux/resources/cpu", cpu);
+    let agent = Agent::of(&bundle, no_mkdir);
+    let create = bundle.create();
+    if create.code() != 0 {
+        return skipped(&format!("no real time here: {}", create.stderr));
+    }
+    bundle.start().ok();
+    agent.state();
+    bundle.wait_for_status("stopped");
+    bundle.delete(&[]).ok();
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::channel::{Channel, Message};
 use crate::error::{Context, Result};
 use crate::seccomp::{self, Finished};
-use crate::sys::process::{exit_now, take_received};
+use crate::sys::process::{SchedulerAttributes, exit_now, is_real_time, set_scheduler, take_received};
 
 /// The thread needs little.
 const STACK: usize = 64 * 1024;
@@ -24,6 +24,7 @@ const NONE: RawFd = -1;
 
 /// What the two threads share.
 struct Shared {
+    begun: AtomicU8,
     listener: AtomicI32,
     arrived: AtomicU8,
 }
@@ -36,14 +37,23 @@ struct Shared {
 pub(super) fn install(filter: Finished, channel: &Channel) -> Result<()> {
     let channel = channel.another()?;
     // For as long as the process has this memory, which is until execve.
-    let shared: &'static Shared =
-        Box::leak(Box::new(Shared { listener: AtomicI32::new(NONE), arrived: AtomicU8::new(0) }));
+    let shared: &'static Shared = Box::leak(Box::new(Shared {
+        begun: AtomicU8::new(0),
+        listener: AtomicI32::new(NONE),
+        arrived: AtomicU8::new(0),
+    }));
     let thread = thread::Builder::new()
         .stack_size(STACK)
         .spawn(move || send(&channel, shared))
         .context(|| "make the thread that sends the filter's listener")?;
     // To let go of it takes calls if it has ended.
     std::mem::forget(thread);
+
+    // On its only processor, a thread in real time that waits without a call would let no other of its kind run: what the
+    // kernel keeps back from them is for ordinary threads, and so the other becomes one before this one begins to wait.
+    while is_real_time() && shared.begun.load(Ordering::Acquire) == 0 {
+        thread::sleep(NAP);
+    }
 
     // The process ends if this fails, and the thread with it.
     let listener = seccomp::install_with_listener(filter)?;
@@ -58,6 +68,10 @@ pub(super) fn install(filter: Finished, channel: &Channel) -> Result<()> {
 
 /// The thread: waits for the listener, sends it, and waits for the host's side to have passed it on.
 fn send(channel: &Channel, shared: &Shared) {
+    if is_real_time() && set_scheduler(SchedulerAttributes::default()).is_err() {
+        exit_now(1);
+    }
+    shared.begun.store(1, Ordering::Release);
     let listener = loop {
         match shared.listener.load(Ordering::Acquire) {
             NONE => thread::sleep(NAP),
