@@ -75,7 +75,7 @@ impl Unfinished {
             let _ = pidfd_send_signal(pidfd, libc::SIGKILL);
             let _ = wait(Which::Pid(*pid), true);
         }
-        self.record.resctrl = self.resctrl.take().map(Resctrl::made);
+        self.record.resctrl = self.resctrl.take().map(Resctrl::unmade);
         let cgroup = self.cgroup.as_ref();
         let gone = super::delete::destroy(&self.entry, &self.record, cgroup);
         if let Err(error) = gone {

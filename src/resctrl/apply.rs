@@ -22,6 +22,8 @@ pub struct Resctrl {
     lines: Vec<String>,
     /// What [`Resctrl::make`] has made.
     made: Vec<PathBuf>,
+    /// What a class that was there before had before that.
+    former: Option<Former>,
 }
 
 impl Resctrl {
@@ -61,7 +63,7 @@ impl Resctrl {
                 format!("linux.intelRdt.enableMonitoring: {:?} is there already", group.display().to_string()),
             ));
         }
-        Ok(Self { class, makes_class: !exists, own: plan.own, monitoring, lines, made: Vec::new() })
+        Ok(Self { class, makes_class: !exists, own: plan.own, monitoring, lines, made: Vec::new(), former: None })
     }
 
     /// What there will be once it is made.
@@ -73,18 +75,22 @@ impl Resctrl {
         }
     }
 
-    /// What there is so far, for a making that fails: also a class that would have stayed.
-    pub fn made(self) -> Groups {
+    /// What there is so far, for a making that fails: also a class that would have stayed. One that was there before has
+    /// its shares again.
+    pub fn unmade(self) -> Groups {
+        self.former.iter().for_each(Former::put_back);
         Groups { joined: Vec::new(), removed: self.made }
     }
 
     /// Makes the groups, with their shares.
     ///
     /// # Errors
-    /// Names the directory, or the line that was refused and why. [`Resctrl::made`] is then for the caller to remove.
+    /// Names the directory, or the line that was refused and why. [`Resctrl::unmade`] is then for the caller to remove.
     pub fn make(&mut self) -> Result<()> {
         if self.makes_class {
             self.make_directory(self.class.clone())?;
+        } else if !self.lines.is_empty() {
+            self.former = Some(Former::of(self.class.clone())?);
         }
         write_lines(&self.class, &self.lines)?;
         if let Some(monitoring) = self.monitoring.clone() {
@@ -178,6 +184,12 @@ pub struct Former {
 }
 
 impl Former {
+    fn of(class: PathBuf) -> Result<Self> {
+        let path = class.join("schemata");
+        let text = fs::read_to_string(&path).context(|| format!("read {:?}", path.display().to_string()))?;
+        Ok(Self { class, lines: text.lines().map(|line| line.trim().to_owned()).collect() })
+    }
+
     /// Writes it again.
     pub fn put_back(&self) {
         if let Err(error) = write_lines(&self.class, &self.lines) {
@@ -192,10 +204,7 @@ impl Groups {
     /// # Errors
     /// Names the line that was refused, and why.
     pub fn change(&self, lines: &[String]) -> Result<Former> {
-        let class = self.joined.first().cloned().unwrap_or_default();
-        let path = class.join("schemata");
-        let text = fs::read_to_string(&path).context(|| format!("read {:?}", path.display().to_string()))?;
-        let former = Former { class, lines: text.lines().map(|line| line.trim().to_owned()).collect() };
+        let former = Former::of(self.joined.first().cloned().unwrap_or_default())?;
         match write_lines(&former.class, lines) {
             Ok(()) => Ok(former),
             Err(error) => {
@@ -280,7 +289,7 @@ mod tests {
         assert_eq!(groups, Groups { joined: vec![class.clone()], removed: vec![class.clone()] });
         resctrl.make().unwrap();
         assert!(class.is_dir());
-        assert_eq!(resctrl.made().removed, std::slice::from_ref(&class));
+        assert_eq!(resctrl.unmade().removed, std::slice::from_ref(&class));
         groups.remove().unwrap();
         assert!(!class.exists());
         groups.remove().unwrap();
@@ -387,6 +396,19 @@ mod tests {
     }
 
     #[test]
+    fn a_class_that_was_there_has_its_shares_again_if_the_container_is_not_made() {
+        let tree = tree();
+        let shares = ResctrlPlan { schemata: lines(&["L3:0=3"]), ..plan(Some("gold")) };
+        let mut resctrl = find(&tree, &shares).unwrap();
+        let text = || fs::read_to_string(tree.path().join("gold/schemata")).unwrap();
+        resctrl.make().unwrap();
+        assert!(text().starts_with("L3:0=3\n"), "{}", text());
+        // A file is written over where the kernel would take lines.
+        assert!(resctrl.unmade().removed.is_empty());
+        assert!(text().starts_with("MB:0= 20;1= 70\nL3:0=00ff;1=ffff\n"), "{}", text());
+    }
+
+    #[test]
     fn what_was_made_before_a_failure_is_known() {
         let tree = tree();
         let shares = ResctrlPlan { schemata: lines(&["L3:0=0"]), monitoring: Some("c1".to_owned()), ..own() };
@@ -397,7 +419,7 @@ mod tests {
         assert!(error.starts_with("linux.intelRdt: write \"L3:0=0\" to "), "{error}");
         assert_eq!(reason(&resctrl.class).as_deref(), Some("Mask out of range"));
         assert_eq!(reason(tree.path()).as_deref(), Some("Mask out of range"));
-        let made = resctrl.made();
+        let made = resctrl.unmade();
         assert_eq!(made.removed, [tree.path().join("c1")]);
         made.remove().unwrap();
         assert!(!tree.path().join("c1").exists());
