@@ -196,3 +196,14 @@ fn a_manager_without_a_socket_s_address_is_refused() {
     assert!(said.contains("NOTIFY_SOCKET=\"vsock:2:1\": is no path and no abstract name"), "{said}");
     bundle.assert_nothing_left();
 }
+
+#[test]
+fn a_container_that_is_not_made_leaves_no_socket_for_its_manager() {
+    let bundle = Bundle::running(&["/nonexistent"]);
+    let (_socket, path) = manager(&bundle);
+    for command in ["create", "run"] {
+        let said = Outcome::of(bundle.making(command, &[]).env("NOTIFY_SOCKET", &path)).refused();
+        assert!(said.contains("/nonexistent"), "{said}");
+        bundle.assert_nothing_left();
+    }
+}

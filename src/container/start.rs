@@ -199,7 +199,8 @@ pub fn run(store: &Store, options: &CreateOptions, run: RunOptions) -> Result<i3
         return Ok(0);
     };
     // To the manager, this process is the service's main one.
-    let relay = relay.map(|(listener, manager)| listener.relay_meanwhile(manager, &pidfd)).transpose()?;
+    let relay = relay.map(|(listener, manager)| listener.relay_meanwhile(manager, &pidfd)).transpose();
+    let relay = relay.inspect_err(|_| end(&entry, &record, &cgroup, &pidfd))?;
     let status = terminal::foreground::supervise(&signals, pid, pidfd.as_fd(), master, run.subreaper);
     if status.is_ok() {
         // It ends with the process. Hooks, which take a fork, find this process with one thread.
