@@ -343,3 +343,22 @@ fn a_process_in_real_time_does_not_keep_the_only_processor_from_what_it_waits_fo
     bundle.wait_for_status("stopped");
     bundle.delete(&[]).ok();
 }
+
+#[test]
+fn whoever_was_killed_at_the_start_is_not_in_the_way_of_the_next() {
+    use nix::sys::socket::{SockType, UnixAddr, connect};
+    let bundle = Bundle::new("mkdir /made 2>/said; true");
+    let path = agent_of(&bundle);
+    let bundle = notifying(bundle, &path);
+    let agent = Agent::of(&bundle, no_mkdir);
+    bundle.create().ok();
+    for _ in 0..3 {
+        let socket = procrt::sys::socket::unix(SockType::SeqPacket).unwrap();
+        let meeting = UnixAddr::new(&bundle.store().join(bundle.id()).join("meeting")).unwrap();
+        connect(std::os::fd::AsRawFd::as_raw_fd(&socket), &meeting).unwrap();
+    }
+    bundle.start().ok();
+    agent.state();
+    bundle.wait_for_status("stopped");
+    bundle.delete(&[]).ok();
+}

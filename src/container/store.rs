@@ -318,7 +318,8 @@ impl Entry {
         let make = || {
             let socket = sys::socket::unix(SockType::SeqPacket)?;
             bind(socket.as_raw_fd(), &self.meeting()?)?;
-            listen(&socket, Backlog::new(1)?)?;
+            // One who is killed between connecting and opening the gate stays in the queue.
+            listen(&socket, Backlog::MAXCONN)?;
             Ok::<_, Errno>(socket)
         };
         make().context(|| "make the socket beside the start gate")

@@ -59,16 +59,21 @@ impl Channel {
         Ok((Self(one), Self(other)))
     }
 
-    /// The end of the one who connects to `socket`, a listening socket of this kind.
+    /// The end of the one who connects to `socket`, a listening socket of this kind; of the last one, where several have:
+    /// those before were killed.
     ///
     /// # Errors
     /// As accept(2).
     pub fn accept(socket: BorrowedFd) -> Result<Self> {
         loop {
-            match accept4(socket.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
-                Ok(fd) => return Ok(Self(crate::sys::process::take_received(fd))),
-                Err(Errno::EINTR) => {}
+            let fd = match accept4(socket.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
+                Ok(fd) => Self(crate::sys::process::take_received(fd)),
+                Err(Errno::EINTR) => continue,
                 Err(errno) => return Err(errno).context(|| "meet the process that starts the container"),
+            };
+            let mut others = [PollFd::new(socket, PollFlags::POLLIN)];
+            if poll(&mut others, PollTimeout::ZERO) != Ok(1) {
+                return Ok(fd);
             }
         }
     }

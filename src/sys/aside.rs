@@ -9,6 +9,41 @@ use super::child::{Which, wait};
 /// What the process's stack holds, in bytes: enough for a few calls and their messages, also in a build for debugging.
 const STACK: usize = 256 * 1024;
 
+/// Below the stack: whoever needs more of it is ended, and writes to nothing else. The largest page there is.
+const GUARD: usize = 64 * 1024;
+
+/// Memory for a stack, with a guard below.
+struct Stack(*mut c_void);
+
+impl Stack {
+    fn new() -> Result<Self, Errno> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK;
+        // SAFETY: new memory at a place of the kernel's choice.
+        let base = unsafe {
+            libc::mmap(std::ptr::null_mut(), GUARD + STACK, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0)
+        };
+        if base == libc::MAP_FAILED {
+            return Err(Errno::last());
+        }
+        let stack = Self(base);
+        // SAFETY: its own memory, which nothing uses yet.
+        Errno::result(unsafe { libc::mprotect(base, GUARD, libc::PROT_NONE) })?;
+        Ok(stack)
+    }
+
+    /// Where it begins to grow down from, aligned as it has to be.
+    fn top(&self) -> *mut c_void {
+        self.0.wrapping_byte_add(GUARD + STACK)
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: its own memory, which nobody uses any more.
+        unsafe { libc::munmap(self.0, GUARD + STACK) };
+    }
+}
+
 struct Task<F, T> {
     act: Option<F>,
     answer: Option<T>,
@@ -27,16 +62,13 @@ extern "C" fn run<F: FnOnce() -> T, T>(task: *mut c_void) -> c_int {
 /// # Errors
 /// As clone(2); `ECHILD` if the process ended before it was done.
 pub fn aside<F: FnOnce() -> T, T>(act: F) -> Result<T, Errno> {
-    let mut stack: Vec<u128> = Vec::with_capacity(STACK / size_of::<u128>());
+    let stack = Stack::new()?;
     let mut task = Task { act: Some(act), answer: None };
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES | libc::SIGCHLD;
-    // SAFETY: the stack grows down from its end, which is aligned as it has to be; it and the task are there until the
+    // SAFETY: the stack grows down from its end; it and the task are there until the
     // process has ended, since this one does not go on before (CLONE_VFORK), so nothing else uses them or the thread's own
     // storage meanwhile. `run` is given the task that it is for.
-    let pid = Errno::result(unsafe {
-        let top = stack.as_mut_ptr().add(stack.capacity()).cast();
-        libc::clone(run::<F, T>, top, flags, (&raw mut task).cast())
-    })?;
+    let pid = Errno::result(unsafe { libc::clone(run::<F, T>, stack.top(), flags, (&raw mut task).cast()) })?;
     wait(Which::Pid(pid), true)?;
     task.answer.ok_or(Errno::ECHILD)
 }
