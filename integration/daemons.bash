@@ -99,3 +99,20 @@ run_dockerd() {
     disown
     wait_until "$DOCKERD_PID" "$directory/dockerd.log" docker -H "unix://$directory/d.sock" version
 }
+
+# Where Podman and Buildah keep images and containers: what both read of a round's own.
+containers_storage() {
+    if [[ -z $STORAGE ]]; then
+        if can_overlay; then STORAGE=overlay; else STORAGE=vfs; fi
+    fi
+    mkdir -p "$WORK/etc" "$WORK/run"
+    cat >"$WORK/etc/storage.conf" <<TOML
+[storage]
+driver = "${STORAGE/overlay2/overlay}"
+graphroot = "$WORK/storage"
+runroot = "$WORK/run/storage"
+TOML
+    : >"$WORK/etc/registries.conf"
+    export CONTAINERS_CONF=$WORK/etc/containers.conf CONTAINERS_STORAGE_CONF=$WORK/etc/storage.conf
+    export CONTAINERS_REGISTRIES_CONF=$WORK/etc/registries.conf IMAGE=localhost/$IMAGE_NAME:latest
+}

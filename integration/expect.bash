@@ -76,3 +76,18 @@ on_v2() {
 limit_file() {
     if on_v2; then echo "/sys/fs/cgroup/$3"; else echo "/sys/fs/cgroup/$1/$2"; fi
 }
+
+# at_once COUNT COMMAND: COMMAND with each number as its argument, all at the same time; each says "from NUMBER" and exits
+# with it.
+at_once() {
+    local i status pids=()
+    for ((i = 1; i <= $1; i++)); do
+        "$2" "$i" >"$WORK/at-once-$i" 2>&1 &
+        pids+=($!)
+    done
+    for ((i = 1; i <= $1; i++)); do
+        status=0
+        wait "${pids[i - 1]}" || status=$?
+        same "container $i" "$(<"$WORK/at-once-$i") status $status" "from $i status $i"
+    done
+}

@@ -4,23 +4,11 @@
 programs=(buildah)
 
 start_engine() {
-    mkdir -p "$WORK/etc" "$WORK/run"
-    if [[ -z $STORAGE ]]; then
-        if can_overlay; then STORAGE=overlay; else STORAGE=vfs; fi
-    fi
-    cat >"$WORK/etc/storage.conf" <<TOML
-[storage]
-driver = "${STORAGE/overlay2/overlay}"
-graphroot = "$WORK/storage"
-runroot = "$WORK/run/storage"
-TOML
+    containers_storage
     cat >"$WORK/etc/containers.conf" <<'TOML'
 [containers]
 default_ulimits = ["nofile=4096:4096", "nproc=8192:8192"]
 TOML
-    : >"$WORK/etc/registries.conf"
-    export CONTAINERS_CONF=$WORK/etc/containers.conf CONTAINERS_STORAGE_CONF=$WORK/etc/storage.conf
-    export CONTAINERS_REGISTRIES_CONF=$WORK/etc/registries.conf IMAGE=localhost/$IMAGE_NAME:latest
     export BUILDAH_RUNTIME=$RUNTIME_FILE BUILDAH_ISOLATION=oci
     private_view /var/lib
     : >"$WORK/buildah.log"

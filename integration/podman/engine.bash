@@ -9,17 +9,7 @@ engine_cgroups=(/libpod_parent)
 engine_leaves='/sys/fs/cgroup/(systemd|unified)(/without)?/.*/[0-9a-f]{64}|/sys/fs/cgroup/[^/]+(/without)?/libpod_parent/[0-9a-f]{64}(/conmon)?'
 
 start_engine() {
-    if [[ -z $STORAGE ]]; then
-        if can_overlay; then STORAGE=overlay; else STORAGE=vfs; fi
-    fi
-    export IMAGE=localhost/$IMAGE_NAME:latest
-    mkdir -p "$WORK/etc" "$WORK/run"
-    cat >"$WORK/etc/storage.conf" <<TOML
-[storage]
-driver = "${STORAGE/overlay2/overlay}"
-graphroot = "$WORK/storage"
-runroot = "$WORK/run/storage"
-TOML
+    containers_storage
     cat >"$WORK/etc/containers.conf" <<TOML
 [containers]
 cgroups = "enabled"
@@ -46,9 +36,6 @@ runtime_supports_nocgroup = ["crun"]
 $RUNTIME = ["$RUNTIME_FILE"]
 TOML
     echo '{ "default": [{ "type": "insecureAcceptAnything" }] }' >"$WORK/etc/policy.json"
-    : >"$WORK/etc/registries.conf"
-    export CONTAINERS_CONF=$WORK/etc/containers.conf CONTAINERS_STORAGE_CONF=$WORK/etc/storage.conf
-    export CONTAINERS_REGISTRIES_CONF=$WORK/etc/registries.conf
     # These have fixed places.
     private_view /var/lib
     private_view /etc
