@@ -34,7 +34,12 @@ pub fn parse(text: &str) -> Result<Value> {
     if !input.rest.is_empty() {
         return Err(format!("{:?} is left over", input.rest));
     }
-    resolve(&written, None)
+    let value = resolve(&written, None)?;
+    // It is sent with its type before it, whose length is a byte (D-Bus specification, "Valid Signatures").
+    match value.signature().len() {
+        0..=255 => Ok(value),
+        _ => Err("its type takes more than 255 characters to write".to_owned()),
+    }
 }
 
 struct Input<'a> {
@@ -344,5 +349,12 @@ mod tests {
             }
             let _ = parse(&text);
         }
+    }
+
+    #[test]
+    fn a_value_whose_type_cannot_be_sent_is_refused() {
+        let tuple = |length| format!("({})", vec!["1"; length].join(", "));
+        assert!(parse(&tuple(253)).is_ok());
+        assert_eq!(parse(&tuple(254)).unwrap_err(), "its type takes more than 255 characters to write");
     }
 }
