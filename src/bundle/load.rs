@@ -298,18 +298,25 @@ mod tests {
         nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID.now().unwrap().into()
     }
 
+    /// Against the plain reading of the same text, since machines and guests differ by far more than a mistake would.
     #[test]
-    fn ten_megabytes_are_read_in_well_under_a_second() {
+    fn ten_megabytes_take_little_longer_than_their_json() {
         let dir = bundle(|spec| {
             let environment: Vec<_> = (0..100_000).map(|i| format!("VARIABLE_{i}={}", "x".repeat(90))).collect();
             spec["process"]["env"] = environment.into();
         });
-        assert!(std::fs::metadata(dir.path().join(CONFIG)).unwrap().len() > 10_000_000);
+        let text = std::fs::read(dir.path().join(CONFIG)).unwrap();
+        assert!(text.len() > 10_000_000);
         // Of its own time: what else the machine does is not counted.
+        let begin = thread_time();
+        let value: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        let plain = thread_time().saturating_sub(begin);
+        drop(value);
         let begin = thread_time();
         load(dir.path()).unwrap();
         let took = thread_time().saturating_sub(begin);
-        assert!(took < Duration::from_millis(900), "{took:?}");
+        println!("{took:?} against {plain:?}");
+        assert!(took < plain * 10 + Duration::from_millis(200), "{took:?} against {plain:?}");
     }
 
     #[test]
