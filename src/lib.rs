@@ -16,6 +16,7 @@ pub mod namespaces;
 pub mod process;
 pub mod resctrl;
 pub mod rootfs;
+pub mod sandbox;
 pub mod seccomp;
 pub mod sys;
 pub mod terminal;

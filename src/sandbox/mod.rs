@@ -1,0 +1,15 @@
+//! The sandbox: a short policy becomes the same configuration that any container has, and runs on the same engine.
+//!
+//! Three stages, as everywhere: a [`Policy`] is read, a backend is chosen for it and everything is decided
+//! ([`backend::Choice`], a configuration or a confinement of the process), and that is carried out. What the policy asks
+//! for and the chosen backend cannot enforce is an error before the command runs: never a weaker sandbox.
+
+pub mod backend;
+mod outcome;
+mod policy;
+pub mod running;
+
+pub use outcome::{FAILED, OUT_OF_MEMORY, Outcome, TIMED_OUT, UNSUPPORTED, Usage};
+pub use policy::{
+    Amount, Bind, Cpus, Environment, Files, Level, Limits, Network, NetworkMode, Policy, Rlimit, Seccomp, Size, Time,
+};
