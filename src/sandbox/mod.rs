@@ -5,11 +5,14 @@
 //! for and the chosen backend cannot enforce is an error before the command runs: never a weaker sandbox.
 
 pub mod backend;
+mod caller;
+pub mod environment;
 mod filter;
 mod outcome;
 mod policy;
 pub mod running;
 
+pub use caller::Caller;
 pub use filter::{default_filter, process_filter};
 pub use outcome::{FAILED, OUT_OF_MEMORY, Outcome, TIMED_OUT, UNSUPPORTED, Usage};
 pub use policy::{
