@@ -11,6 +11,7 @@ mod filter;
 mod outcome;
 mod policy;
 pub mod running;
+pub mod view;
 
 pub use caller::Caller;
 pub use filter::{default_filter, process_filter};
