@@ -7,13 +7,16 @@
 pub mod backend;
 mod caller;
 pub mod environment;
+mod export;
 mod filter;
 mod outcome;
 mod policy;
 pub mod running;
+mod tree;
 pub mod view;
 
 pub use caller::Caller;
+pub use export::{ExportOptions, Exported, NotPacked, Packed, export};
 pub use filter::{default_filter, process_filter};
 pub use outcome::{FAILED, OUT_OF_MEMORY, Outcome, TIMED_OUT, UNSUPPORTED, Usage};
 pub use policy::{
