@@ -4,6 +4,8 @@
 //! level is that level's business ([`Policy::effective`]); what is asked for and cannot be enforced is refused before
 //! anything runs.
 
+mod load;
+mod schema;
 mod values;
 
 use std::collections::BTreeMap;
