@@ -3,6 +3,7 @@
 //! A table of commands of its own, each as the other table's are, and with exit statuses of its own: they must not be
 //! taken for those of the program in the sandbox.
 
+mod export;
 mod options;
 mod policy;
 
@@ -31,7 +32,7 @@ pub(super) const ENTRY: Entry = Entry {
 };
 
 /// All commands of the sandbox.
-static COMMANDS: [Entry; 1] = [entry::<policy::Args>()];
+static COMMANDS: [Entry; 2] = [entry::<policy::Args>(), entry::<export::Args>()];
 
 const fn entry<C: Run>() -> Entry {
     Entry {
