@@ -20,6 +20,7 @@ use serde::Serialize;
 
 pub use apply::{Root, Sources, open_ptmx};
 pub use id_map::{IdMap, Ids};
+pub use inside::{Inside, Leaf};
 pub use plan::{DEFAULT_DEVICES, Surroundings, plan};
 
 use options::Attributes;

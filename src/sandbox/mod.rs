@@ -6,6 +6,7 @@
 
 pub mod backend;
 mod export;
+pub mod image;
 mod outcome;
 mod policy;
 pub mod running;

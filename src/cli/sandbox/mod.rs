@@ -4,6 +4,7 @@
 //! taken for those of the program in the sandbox.
 
 mod export;
+mod image;
 mod options;
 mod policy;
 
@@ -32,7 +33,7 @@ pub(super) const ENTRY: Entry = Entry {
 };
 
 /// All commands of the sandbox.
-static COMMANDS: [Entry; 2] = [entry::<policy::Args>(), entry::<export::Args>()];
+static COMMANDS: [Entry; 3] = [entry::<policy::Args>(), entry::<export::Args>(), entry::<image::Args>()];
 
 const fn entry<C: Run>() -> Entry {
     Entry {
