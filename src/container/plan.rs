@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 use serde::Serialize;
 
+use super::attend::Given;
 use super::{CreateOptions, readiness};
 use crate::bundle::{self, Bundle};
 use crate::cgroup::systemd::{self, Manager};
@@ -18,7 +19,7 @@ use crate::init::InitPlan;
 use crate::namespaces::{self, Namespace, NamespacesPlan};
 use crate::process::{self, Activation, ProcessPlan};
 use crate::resctrl::{self, ResctrlPlan};
-use crate::rootfs::{self, Surroundings};
+use crate::rootfs::{self, Fresh, Surroundings};
 use crate::seccomp;
 use crate::terminal;
 
@@ -74,10 +75,35 @@ pub fn plan_with(options: &CreateOptions, systemd: Option<&Manager>) -> Result<(
     plan.map(|plan| (bundle, plan)).ok_or_else(|| crate::Error::config("process: is missing"))
 }
 
+/// The same for what a program has decided, on a host with these hierarchies.
+///
+/// # Errors
+/// Everything that is wrong, together.
+pub fn plan_given(options: &CreateOptions, given: &Given, hierarchies: &Hierarchies) -> Result<Plan> {
+    let mut faults = Faults::default();
+    let plan = decide_given(options, &given.bundle, given.fresh.as_ref(), hierarchies, None, &mut faults);
+    faults.into_result()?;
+    let mut plan = plan.ok_or_else(|| crate::Error::config("process: is missing"))?;
+    plan.init.attended = true;
+    plan.init.no_loopback = given.no_loopback;
+    Ok(plan)
+}
+
 /// What to do with a bundle on a host with these hierarchies. Pure: everything wrong goes to `faults`.
 pub fn decide(
     bundle: &Bundle,
     options: &CreateOptions,
+    hierarchies: &Hierarchies,
+    systemd: Option<&Manager>,
+    faults: &mut Faults,
+) -> Option<Plan> {
+    decide_given(options, bundle, None, hierarchies, systemd, faults)
+}
+
+fn decide_given(
+    options: &CreateOptions,
+    bundle: &Bundle,
+    fresh: Option<&Fresh>,
     hierarchies: &Hierarchies,
     systemd: Option<&Manager>,
     faults: &mut Faults,
@@ -100,6 +126,7 @@ pub fn decide(
         cgroups: &mounts.binds,
         cgroup2: mounts.cgroup2.as_deref(),
         cgroup_links: &mounts.links,
+        fresh,
         no_pivot: options.no_pivot,
         missing_lsm: options.missing_lsm,
     };
@@ -134,6 +161,8 @@ pub fn decide(
             keep_keyring: options.no_new_keyring,
             preserve_fds: sockets.saturating_add(options.preserve_fds),
             activation,
+            attended: false,
+            no_loopback: false,
         },
         cgroup,
         resctrl,

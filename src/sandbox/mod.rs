@@ -6,12 +6,18 @@
 
 pub mod backend;
 mod caller;
+pub mod engine;
 pub mod environment;
 mod export;
 mod filter;
+pub mod image;
 mod outcome;
+mod output;
 mod policy;
 pub mod running;
+pub mod spec;
+mod supervise;
+pub mod system;
 mod tree;
 pub mod view;
 
@@ -22,3 +28,4 @@ pub use outcome::{FAILED, OUT_OF_MEMORY, Outcome, TIMED_OUT, UNSUPPORTED, Usage}
 pub use policy::{
     Amount, Bind, Cpus, Environment, Files, Level, Limits, Network, NetworkMode, Policy, Rlimit, Seccomp, Size, Time,
 };
+pub use supervise::supervise;

@@ -3,6 +3,8 @@
 //! A table of commands of its own, each as the other table's are, and with exit statuses of its own: they must not be
 //! taken for those of the program in the sandbox.
 
+mod export;
+mod image;
 mod options;
 mod policy;
 
@@ -31,7 +33,7 @@ pub(super) const ENTRY: Entry = Entry {
 };
 
 /// All commands of the sandbox.
-static COMMANDS: [Entry; 1] = [entry::<policy::Args>()];
+static COMMANDS: [Entry; 3] = [entry::<policy::Args>(), entry::<export::Args>(), entry::<image::Args>()];
 
 const fn entry<C: Run>() -> Entry {
     Entry {
