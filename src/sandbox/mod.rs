@@ -8,6 +8,7 @@ pub mod backend;
 mod caller;
 pub mod engine;
 pub mod environment;
+mod export;
 mod filter;
 mod outcome;
 mod output;
@@ -16,9 +17,11 @@ pub mod running;
 pub mod spec;
 mod supervise;
 pub mod system;
+mod tree;
 pub mod view;
 
 pub use caller::Caller;
+pub use export::{ExportOptions, Exported, NotPacked, Packed, export};
 pub use filter::{default_filter, process_filter};
 pub use outcome::{FAILED, OUT_OF_MEMORY, Outcome, TIMED_OUT, UNSUPPORTED, Usage};
 pub use policy::{
