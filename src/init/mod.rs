@@ -67,6 +67,9 @@ pub struct InitPlan {
     /// What it is told of a service manager.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub activation: Option<Activation>,
+    /// It opens the mounts that its root is made of by itself: nobody outside of its user namespace has privileges there.
+    #[serde(skip)]
+    pub opens_sources: bool,
     /// It waits for its ids to be mapped, for its network devices, or for control groups that it was not born in.
     #[serde(skip)]
     pub waits: bool,
@@ -169,7 +172,9 @@ fn prepare(
     setsid().context(|| "begin a session")?;
     process::forget_affinity()?;
     Root::set_propagation(&plan.rootfs)?;
-    let sources = if plan.namespaces.restricts_mounts() {
+    let sources = if plan.opens_sources {
+        Some(Sources::open_all(&plan.rootfs)?)
+    } else if plan.namespaces.restricts_mounts() {
         Some(Sources::received(channel.wait_for_sources(Sources::count(&plan.rootfs))?, &plan.rootfs)?)
     } else {
         sources
