@@ -294,6 +294,7 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, inputs: Inputs, start: Start) 
                     master = Some(fd);
                 }
             },
+            Some(Message::Note(text)) => log::warn!("{text}"),
             Some(Message::Hooks) => {
                 // Hooks come after the lifecycle's step 2, which is what "creating" stands for (runtime.md, "State").
                 let state = hooks::state_json(&state, pid, ContainerState::Created)?;

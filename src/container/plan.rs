@@ -80,6 +80,13 @@ pub fn plan_with(options: &CreateOptions, systemd: Option<&Manager>) -> Result<(
     plan.map(|plan| (bundle, plan)).ok_or_else(|| crate::Error::config("process: is missing"))
 }
 
+/// File systems that show what is in a namespace, and where the host has its own.
+const OF_NAMESPACES: [(Namespace, (&str, &str)); 3] = [
+    (Namespace::Network, ("sysfs", "/sys")),
+    (Namespace::Ipc, ("mqueue", "/dev/mqueue")),
+    (Namespace::Pid, ("proc", "/proc")),
+];
+
 /// Whether control groups are made only where this user may: root of the host may everywhere.
 fn is_rootless(options: &CreateOptions, caller: &Caller) -> Result<bool> {
     match options.rootless {
@@ -111,12 +118,15 @@ pub fn decide(bundle: &Bundle, options: &CreateOptions, host: &Host, faults: &mu
     let resctrl = resctrl::plan(spec, &options.id, faults);
     let process = process::plan(spec, options.missing_lsm, faults);
     let mounts = CgroupMounts::new(&cgroup, hierarchies, &namespaces);
+    let shared: Vec<_> =
+        OF_NAMESPACES.iter().filter(|(kind, _)| !namespaces.has(*kind)).map(|(_, shown)| *shown).collect();
     let around = Surroundings {
         bundle: &bundle.dir,
         rootfs: &bundle.rootfs,
         mount_namespace: namespaces.has(Namespace::Mount),
         user_namespace: namespaces.has(Namespace::User),
         id_mappings: (&namespaces.uid_mappings, &namespaces.gid_mappings),
+        shared: &shared,
         cgroups: &mounts.binds,
         cgroup2: mounts.cgroup2.as_deref(),
         cgroup_links: &mounts.links,

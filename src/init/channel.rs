@@ -35,6 +35,8 @@ pub enum Message {
     Terminal(OwnedFd),
     /// From the child: it is under its filter, and this is the listener of the filter's notifications.
     Listener(OwnedFd),
+    /// From the child: what whoever calls procrt should know, a warning.
+    Note(String),
     /// From the child: namespaces and mounts are there, it is the time of the hooks on the host's side.
     Hooks,
     /// From the child: everything is done but starting.
@@ -103,6 +105,7 @@ impl Channel {
             Message::Child(pidfd) => (b'C', Vec::new(), std::slice::from_ref(pidfd)),
             Message::Terminal(master) => (b'T', Vec::new(), std::slice::from_ref(master)),
             Message::Listener(listener) => (b'L', Vec::new(), std::slice::from_ref(listener)),
+            Message::Note(text) => (b'N', text.as_bytes().to_vec(), &[]),
             Message::Hooks => (b'H', Vec::new(), &[]),
             Message::Ready => (b'R', Vec::new(), &[]),
             Message::Failed(error) => (b'F', encode(error), &[]),
@@ -229,6 +232,7 @@ fn decode(packet: &[u8], mut descriptors: Vec<OwnedFd>) -> Result<Option<Message
         (b'C', Some(pidfd)) => Message::Child(pidfd),
         (b'T', Some(master)) => Message::Terminal(master),
         (b'L', Some(listener)) => Message::Listener(listener),
+        (b'N', _) => Message::Note(String::from_utf8_lossy(body).into_owned()),
         (b'H', _) => Message::Hooks,
         (b'R', _) => Message::Ready,
         (b'F', _) => Message::Failed(decode_error(body)),

@@ -204,6 +204,7 @@ fn prepare(
     let callers = umask(Mode::empty());
     root.mount_all(binds)?;
     root.make_devices()?;
+    root.take_notes().into_iter().try_for_each(|note| channel.send(&Message::Note(note)))?;
     root.make_cwd()?;
     if let Some(terminal) = &plan.terminal {
         let pty = Pty::open(root.open_ptmx()?, terminal.size)?;

@@ -1,7 +1,7 @@
 //! A plain user, who has no entry anywhere and no privilege, and calls the program on bundles of its own.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
+use std::os::unix::fs::{MetadataExt, lchown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -73,7 +73,6 @@ impl Bundle {
 pub fn give(path: &Path) {
     lchown(path, Some(ID), Some(ID)).unwrap();
     if fs::symlink_metadata(path).unwrap().is_dir() {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
         for entry in fs::read_dir(path).unwrap() {
             give(&entry.unwrap().path());
         }
