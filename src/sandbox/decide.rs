@@ -7,7 +7,7 @@ use super::caller::Caller;
 use super::outcome::Outcome;
 use super::policy::Policy;
 use super::running::Job;
-use super::{engine, environment, supervise};
+use super::{confine, engine, environment, supervise};
 use crate::error::{Error, Result};
 
 /// Decides everything about `command` under `policy`: the backend, the policy in force, the environment. Nothing is made.
@@ -33,7 +33,7 @@ pub fn decide(policy: &Policy, caller: &Caller, command: Vec<OsString>) -> Resul
 pub fn run(job: &Job, choice: &Choice) -> Result<Outcome> {
     match choice.backend {
         Backend::Engine => supervise(job, choice, engine::start),
-        Backend::Process => Err(Error::unsupported("level: this version does not have it yet")),
+        Backend::Process => supervise(job, choice, confine::start),
         Backend::Runtime { .. } => Err(Error::unsupported("runtime: this version does not have other runtimes yet")),
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod backend;
 mod caller;
+pub mod confine;
 mod decide;
 pub mod engine;
 pub mod environment;
