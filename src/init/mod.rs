@@ -172,10 +172,13 @@ fn prepare(
     setsid().context(|| "begin a session")?;
     process::forget_affinity()?;
     Root::set_propagation(&plan.rootfs)?;
-    let sources = if plan.opens_sources {
-        Some(Sources::open_all(&plan.rootfs)?)
-    } else if plan.namespaces.restricts_mounts() {
-        Some(Sources::received(channel.wait_for_sources(Sources::count(&plan.rootfs))?, &plan.rootfs)?)
+    let sources = if plan.namespaces.restricts_mounts() {
+        let received =
+            if plan.opens_sources { None } else { channel.wait_for_sources(Sources::count(&plan.rootfs))? };
+        Some(match received {
+            Some(trees) => Sources::received(trees, &plan.rootfs)?,
+            None => Sources::open_all(&plan.rootfs)?,
+        })
     } else {
         sources
     };
