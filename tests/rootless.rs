@@ -3,12 +3,13 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use support::container::Container;
 use support::plain::{ID, User};
-use support::{Bundle, Outcome, skipped};
+use support::{Bundle, Outcome, skipped, unified};
 
 fn plain(script: &str) -> Bundle {
     Bundle::new(script).plain()
@@ -276,4 +277,102 @@ fn hooks_run_as_the_caller() {
     let bundle = Container::of(bundle).end();
     let said = fs::read_to_string(bundle.join("hooks")).unwrap();
     assert_eq!(said, format!("createRuntime {ID}\ncreateContainer 0\npoststart {ID}\npoststop {ID}\n"));
+}
+
+/// Control groups that are delegated to the user, in which a process of its can be, and which go with the test.
+struct Delegated {
+    /// Those that are to be removed.
+    made: Vec<PathBuf>,
+    /// Where the process is put.
+    own: Vec<PathBuf>,
+}
+
+impl Delegated {
+    fn new(name: &str) -> Self {
+        let name = format!("procrt-test-{name}-{}", std::process::id());
+        let (mut made, mut own) = (Vec::new(), Vec::new());
+        let mut make = |dir: PathBuf, files: &[&str]| {
+            fs::create_dir(&dir).unwrap();
+            for file in [&[""], files].concat() {
+                chown(dir.join(file), Some(ID), Some(ID)).unwrap();
+            }
+            made.push(dir);
+        };
+        if unified() {
+            let root = Path::new("/sys/fs/cgroup");
+            fs::write(root.join("cgroup.subtree_control"), "+pids +memory").unwrap();
+            // As a service manager does it: the group that is the user's has no processes, and one inside has.
+            let files = ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"];
+            make(root.join(&name), &files);
+            make(root.join(&name).join("own"), &files);
+            own.push(root.join(&name).join("own"));
+        } else {
+            for hierarchy in ["pids", "freezer", "unified"] {
+                let dir = Path::new("/sys/fs/cgroup").join(hierarchy).join(&name);
+                make(dir.clone(), &["cgroup.procs"]);
+                own.push(dir);
+            }
+        }
+        Self { made, own }
+    }
+
+    /// The call from within.
+    fn call(&self, command: &std::process::Command) -> std::process::Command {
+        let enter: String = self.own.iter().map(|dir| format!("echo $$ > {}/cgroup.procs; ", dir.display())).collect();
+        let mut entered = std::process::Command::new("sh");
+        entered.args(["-ec", &format!("{enter}exec \"$@\""), "sh"]).arg(command.get_program()).args(command.get_args());
+        entered.current_dir("/");
+        entered
+    }
+}
+
+impl Drop for Delegated {
+    fn drop(&mut self) {
+        for dir in self.made.iter().rev() {
+            let end = std::time::Instant::now() + support::LIMIT;
+            while fs::remove_dir(dir).is_err() && !std::thread::panicking() {
+                assert!(std::time::Instant::now() < end, "{} stays", dir.display());
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+        }
+    }
+}
+
+#[test]
+fn in_a_control_group_that_is_the_users_limits_and_freezing_are_too() {
+    let delegated = Delegated::new("limits");
+    let bundle = plain("exec sleep 1000").set("/linux/resources/pids", json!({"limit": 17}));
+    Outcome::of(&mut delegated.call(&bundle.making("run", &["--detach"]))).ok();
+    let container = Container::of_started(bundle);
+    let own = fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).unwrap();
+    let name = format!("/procrt-{}", container.id());
+    assert!(own.lines().filter(|line| line.ends_with(&name)).count() == delegated.own.len(), "{own}");
+    let pids = own.lines().find(|line| line.contains(":pids:") || unified()).unwrap().rsplit(':').next().unwrap();
+    let hierarchy = if unified() { "/sys/fs/cgroup" } else { "/sys/fs/cgroup/pids" };
+    assert_eq!(fs::read_to_string(format!("{hierarchy}{pids}/pids.max")).unwrap().trim(), "17");
+    // All that goes by control groups goes.
+    container.call(&["pause", container.id()]).ok();
+    assert_eq!(container.status(), "paused");
+    container.call(&["resume", container.id()]).ok();
+    Outcome::of(&mut delegated.call(&container.command(&["update", "--pids-limit", "23", container.id()]))).ok();
+    assert_eq!(fs::read_to_string(format!("{hierarchy}{pids}/pids.max")).unwrap().trim(), "23");
+    let joined =
+        Outcome::of(&mut delegated.call(&container.command_of(&[], &["sh", "-c", "cat /proc/self/cgroup"]))).ok();
+    assert!(joined.lines().any(|line| line.ends_with(":/")), "{joined}");
+    // From outside of what is the user's nobody comes in, and it is said why.
+    let error = container.exec(&["true"]).not_done();
+    assert!(error.contains("permission denied") && error.contains("control group"), "{error}");
+    let error = container.call(&["kill", "--all", container.id(), "KILL"]);
+    assert_eq!(error.code(), 0, "{error:#?}");
+    container.wait_for_status("stopped");
+    container.end();
+}
+
+#[test]
+fn a_limit_of_a_controller_that_is_not_delegated_is_an_error() {
+    let delegated = Delegated::new("missing");
+    let bundle = plain("true").set("/linux/resources/cpu", json!({"shares": 100}));
+    let error = Outcome::of(&mut delegated.call(&bundle.making("run", &[]))).refused();
+    assert!(error.starts_with("linux.resources.cpu"), "{error}");
+    bundle.assert_nothing_left();
 }

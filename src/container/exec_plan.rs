@@ -88,6 +88,7 @@ pub(super) fn plan(options: &ExecOptions, mut container: Container, faults: &mut
         container: Container { process, ..container },
         terminal,
         preserve_fds: options.preserve_fds,
+        waits: false,
     };
     check_console(&plan, options, faults);
     let user_namespace = plan.container.namespaces.contains(&Namespace::User);

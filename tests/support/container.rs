@@ -41,6 +41,11 @@ impl Container {
     #[track_caller]
     pub fn of_created(bundle: Bundle) -> Self {
         bundle.start().ok();
+        Self::of_started(bundle)
+    }
+
+    /// The container of `bundle`, which runs.
+    pub fn of_started(bundle: Bundle) -> Self {
         Self(Some(bundle))
     }
 
