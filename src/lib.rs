@@ -2,7 +2,7 @@
 //!
 //! Everything follows three stages that never mix: a bundle is **read** ([`bundle`]), every slice **decides** what that
 //! means as plain data ([`container::plan`]), and the engine **acts** on the data ([`container`] on the host's side,
-//! [`init`] on the container's). Imports run downwards only: `cli → container → init → slices → host → sys`.
+//! [`init`] on the container's). Imports run downwards only: `cli → sandbox → container → init → slices → host → sys`.
 
 pub mod bundle;
 pub mod cgroup;

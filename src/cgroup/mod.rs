@@ -27,6 +27,7 @@ mod sub;
 pub mod systemd;
 mod tree;
 mod update;
+mod usage;
 mod v1;
 mod v2;
 
@@ -46,6 +47,7 @@ pub use plan::{names_none, needs_own_paths, plan, plan_scope};
 pub use stats::Stats;
 pub use sub::inside;
 pub use update::{Undo, UpdatePlan, plan_update};
+pub use usage::Usage;
 
 use crate::host::cgroups::{ContainerCgroup, ContainerCgroups};
 use crate::sys::bpf::Instruction;

@@ -23,6 +23,7 @@ mod pause;
 mod ps;
 mod resume;
 mod run;
+mod sandbox;
 mod seccomp;
 mod spec;
 mod start;
@@ -71,7 +72,15 @@ struct Entry {
     makes_processes: bool,
     stops_at_argument: bool,
     command: fn() -> clap::Command,
-    run: fn(&ArgMatches, &Global) -> Result<i32>,
+    does: Does,
+}
+
+/// What a command does.
+enum Does {
+    /// What its arguments say.
+    Command(fn(&ArgMatches, &Global) -> Result<i32>),
+    /// It has commands of its own, and takes what stands behind its name as it is.
+    Group(fn(&[OsString], &Global) -> i32),
 }
 
 const fn entry<C: Run>() -> Entry {
@@ -81,7 +90,7 @@ const fn entry<C: Run>() -> Entry {
         makes_processes: C::MAKES_PROCESSES,
         stops_at_argument: C::STOPS_AT_ARGUMENT,
         command: describe::<C>,
-        run: parse_and_run::<C>,
+        does: Does::Command(parse_and_run::<C>),
     }
 }
 
@@ -99,7 +108,7 @@ fn parse_and_run<C: Run>(matches: &ArgMatches, global: &Global) -> Result<i32> {
 }
 
 /// All commands, in the groups that the help shows.
-static COMMANDS: [(&str, &[Entry]); 3] = [
+static COMMANDS: [(&str, &[Entry]); 4] = [
     (
         "The life of a container",
         &[
@@ -118,6 +127,7 @@ static COMMANDS: [(&str, &[Entry]); 3] = [
         "Containers that are there",
         &[entry::<state::Args>(), entry::<list::Args>(), entry::<ps::Args>(), entry::<events::Args>()],
     ),
+    ("Code that is not trusted", &[sandbox::ENTRY]),
     (
         "Bundles, and procrt itself",
         &[
@@ -177,6 +187,10 @@ fn dispatch(args: &[OsString]) -> Result<i32> {
     if entry.makes_processes {
         crate::container::own_binary::seal()?;
     }
+    let run = match entry.does {
+        Does::Group(run) => return Ok(run(rest, &global)),
+        Does::Command(run) => run,
+    };
     let command = (entry.command)().no_binary_name(true).bin_name(format!("{PROGRAM} {}", entry.name));
     let rest = if entry.stops_at_argument {
         goflags::before_arguments(&command, rest)?
@@ -185,7 +199,7 @@ fn dispatch(args: &[OsString]) -> Result<i32> {
     };
     match command.try_get_matches_from(rest) {
         Err(error) if error.kind() == ErrorKind::DisplayHelp => show(&error),
-        matches => (entry.run)(&matches.map_err(|error| usage(&error, entry.name))?, &global),
+        matches => run(&matches.map_err(|error| usage(&error, entry.name))?, &global),
     }
 }
 
@@ -274,7 +288,7 @@ mod tests {
             .filter_map(|line| line.strip_prefix("  "))
             .filter_map(|line| line.split_whitespace().next())
             .collect();
-        let all = "create start run exec kill pause resume update delete state list ps events spec explain seccomp features engines";
+        let all = "create start run exec kill pause resume update delete state list ps events sandbox spec explain seccomp features engines";
         assert_eq!(named.join(" "), all);
     }
 

@@ -34,11 +34,13 @@ use crate::terminal::signals::Signals;
 
 /// How the container is to be started.
 #[derive(Debug)]
-pub(super) enum Start {
+pub(super) enum Start<'a> {
     /// By another procrt.
     Later,
     /// By this one, which may stay in the foreground.
     Now(Option<Box<Signals>>),
+    /// By this one, whose signals are held back by its caller.
+    Attended(&'a Signals),
 }
 
 /// A container that was created and whose process waits.
@@ -94,12 +96,25 @@ impl Unfinished {
 /// # Errors
 /// Whatever step failed; then everything made before it is unmade.
 pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Result<Created> {
-    // Hooks are waited for, which nobody can who ignores the end of children.
-    let _children = ChildrenKept::new().context(|| "watch children")?;
-
     // 1. Decide, and open what the container is made of: what is wrong is found before anything is made.
     let (manager, systemd) = options.systemd_cgroup.then(systemd::find).transpose()?.unzip();
     let (bundle, plan) = plan::plan_with(options, manager.as_ref())?;
+    create_planned(store, options, start, (&bundle, plan), systemd)
+}
+
+/// The same for what is decided already.
+///
+/// # Errors
+/// As [`create`].
+pub(super) fn create_planned(
+    store: &Store,
+    options: &CreateOptions,
+    start: Start,
+    (bundle, plan): (&Bundle, Plan),
+    systemd: Option<systemd::Connection>,
+) -> Result<Created> {
+    // Hooks are waited for, which nobody can who ignores the end of children.
+    let _children = ChildrenKept::new().context(|| "watch children")?;
     if plan.init.process.is_missing() && !matches!(start, Start::Later) {
         return Err(Error::config("process: is missing"));
     }
@@ -121,7 +136,7 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
     let sources = options.notify_directory.is_none().then(|| open_sources(&plan, &joined)).transpose()?;
 
     // 2. Take the id, and say what is about to be made.
-    let mut record = record_of(&bundle, &plan, options);
+    let mut record = record_of(bundle, &plan, options);
     if !plan.init.namespaces.has(Namespace::Mount) {
         record.mounts_on_host = Some(mounts::count_at(&record.rootfs)?);
     }
@@ -152,7 +167,7 @@ pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Re
 
 /// A terminal needs somebody at its other end: whoever listens on the socket, or this process in the foreground.
 fn check_console(plan: &Plan, options: &CreateOptions, start: &Start) -> Result<()> {
-    let foreground = matches!(start, Start::Now(Some(_)));
+    let foreground = matches!(start, Start::Now(Some(_)) | Start::Attended(_));
     match (&options.console_socket, plan.init.terminal.is_some()) {
         (None, true) if !foreground => Err(Error::config(
             "process.terminal: true needs --console-socket for a container that is not in the foreground",
@@ -244,19 +259,21 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, inputs: Inputs, start: Start) 
     }
 
     // 4. The first process, born in its namespaces and in its cgroup.
+    let attending = if let Start::Attended(signals) = &start { Some(*signals) } else { None };
     let (gate, meeting, signals) = match start {
         Start::Later => {
             let meeting = unfinished.record.notifies().then(|| unfinished.entry.make_meeting()).transpose()?;
             (Gate::Fifo(unfinished.entry.make_gate()?), meeting, None)
         }
         Start::Now(signals) => (Gate::Channel, None, signals),
+        Start::Attended(_) => (Gate::Channel, None, None),
     };
+    let held = attending.or(signals.as_deref());
     let (ours, theirs) = Channel::pair()?;
     let state = unfinished.record.oci_state();
     let handles = Handles { channel: theirs, joined, sources, gate, meeting, state: state.clone() };
-    let (pid, pidfd, channel) =
-        init::clone_first_process(&plan.init, handles, signals.as_deref(), ours, cgroup.birth_fd()?)
-            .map_err(|error| cgroup.explain_birth(error))?;
+    let (pid, pidfd, channel) = init::clone_first_process(&plan.init, handles, held, ours, cgroup.birth_fd()?)
+        .map_err(|error| cgroup.explain_birth(error))?;
     unfinished.process = Some((pid, pidfd));
 
     // 5. What only the host's side can do for it: its ids, the sources of its mounts, the control groups of other hierarchies
@@ -384,11 +401,16 @@ fn record_of(bundle: &Bundle, plan: &Plan, options: &CreateOptions) -> Record {
         unit: plan.cgroup.scope.as_ref().map(|scope| scope.unit.clone()),
         resources: bundle.spec.linux().as_ref().and_then(|linux| linux.resources().clone()),
         resctrl: None,
-        joining: init::Container {
-            namespaces: plan.init.namespaces.own(),
-            process: plan.init.process.clone(),
-            seccomp: plan.init.seccomp.as_ref().map(|filter| filter.finished().into()),
-            keep_keyring: plan.init.keep_keyring,
+        joining: if plan.init.attended {
+            // Nobody joins what lives and ends with one command.
+            init::Container::default()
+        } else {
+            init::Container {
+                namespaces: plan.init.namespaces.own(),
+                process: plan.init.process.clone(),
+                seccomp: plan.init.seccomp.as_ref().map(|filter| filter.finished().into()),
+                keep_keyring: plan.init.keep_keyring,
+            }
         },
         mounts_on_host: None,
         own_pids: plan.init.namespaces.makes(Namespace::Pid),

@@ -1,5 +1,6 @@
 //! The host's side of a container: its store, its states, and the commands on it.
 
+mod attend;
 mod create;
 mod delete;
 mod events;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+pub use attend::{Attended, Given, sweep};
 pub use delete::delete;
 pub use events::{Event, events, stats};
 pub use exec::exec;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 use serde::Serialize;
 
+use super::attend::Given;
 use super::{CreateOptions, readiness};
 use crate::bundle::{self, Bundle};
 use crate::cgroup::systemd::{self, Manager};
@@ -19,7 +20,7 @@ use crate::init::InitPlan;
 use crate::namespaces::{self, Namespace, NamespacesPlan};
 use crate::process::{self, Activation, ProcessPlan};
 use crate::resctrl::{self, ResctrlPlan};
-use crate::rootfs::{self, Surroundings};
+use crate::rootfs::{self, Fresh, Surroundings};
 use crate::seccomp;
 use crate::terminal;
 
@@ -88,7 +89,7 @@ const OF_NAMESPACES: [(Namespace, (&str, &str)); 3] = [
 ];
 
 /// Whether control groups are made only where this user may: root of the host may everywhere.
-fn is_rootless(options: &CreateOptions, caller: &Caller) -> Result<bool> {
+pub(super) fn is_rootless(options: &CreateOptions, caller: &Caller) -> Result<bool> {
     match options.rootless {
         Some(rootless) => Ok(rootless),
         None => Ok(caller.uid != 0 || !caller::in_initial_user_namespace()?),
@@ -108,6 +109,30 @@ pub struct Host<'a> {
 
 /// What to do with a bundle on this host. Pure: everything wrong goes to `faults`.
 pub fn decide(bundle: &Bundle, options: &CreateOptions, host: &Host, faults: &mut Faults) -> Option<Plan> {
+    decide_given(bundle, None, options, host, faults)
+}
+
+/// The same for what a program has decided.
+///
+/// # Errors
+/// Everything that is wrong, together.
+pub(super) fn plan_given(options: &CreateOptions, given: &Given, host: &Host) -> Result<Plan> {
+    let mut faults = Faults::default();
+    let plan = decide_given(&given.bundle, given.fresh.as_ref(), options, host, &mut faults);
+    faults.into_result()?;
+    let mut plan = plan.ok_or_else(|| crate::Error::config("process: is missing"))?;
+    plan.init.attended = true;
+    plan.init.no_loopback = given.no_loopback;
+    Ok(plan)
+}
+
+fn decide_given(
+    bundle: &Bundle,
+    fresh: Option<&Fresh>,
+    options: &CreateOptions,
+    host: &Host,
+    faults: &mut Faults,
+) -> Option<Plan> {
     let spec = &bundle.spec;
     let Host { hierarchies, systemd, caller } = *host;
     let namespaces = namespaces::plan(spec, faults);
@@ -130,6 +155,7 @@ pub fn decide(bundle: &Bundle, options: &CreateOptions, host: &Host, faults: &mu
         cgroups: &mounts.binds,
         cgroup2: mounts.cgroup2.as_deref(),
         cgroup_links: &mounts.links,
+        fresh,
         no_pivot: options.no_pivot,
         missing_lsm: options.missing_lsm,
     };
@@ -166,6 +192,8 @@ pub fn decide(bundle: &Bundle, options: &CreateOptions, host: &Host, faults: &mu
             keep_keyring: options.no_new_keyring,
             preserve_fds: sockets.saturating_add(options.preserve_fds),
             activation,
+            attended: false,
+            no_loopback: false,
         },
         cgroup,
         resctrl,

@@ -202,6 +202,12 @@ impl Entry {
         Ok(others)
     }
 
+    /// Whether nobody has its lock now.
+    pub fn is_free(&self) -> bool {
+        let file = self.directory.try_clone().map(File::from);
+        file.is_ok_and(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok())
+    }
+
     /// Lets others change the container.
     pub fn unlock(&mut self) {
         self.lock = None;

@@ -13,6 +13,7 @@ use nix::sys::socket::{
 
 use crate::cgroup::Entrance;
 use crate::error::{Context, Error, Result};
+use crate::sys::child::Ending;
 
 /// The longest message. An error's text is cut to fit.
 const LONGEST: usize = 32 * 1024;
@@ -29,8 +30,11 @@ pub enum Message {
     Enter(Entrance),
     /// To the child: mounts that its root is made of, as many as fit.
     Sources(Vec<OwnedFd>),
-    /// From an intermediate process: a pidfd of the container's first process.
+    /// From an intermediate process: a pidfd of the container's first process. From a first process that stays procrt's:
+    /// a pidfd of the program's.
     Child(OwnedFd),
+    /// From a first process that stays procrt's: the program's process has ended.
+    Ended(Ending),
     /// From the child: here is the terminal's master end.
     Terminal(OwnedFd),
     /// From the child: it is under its filter, and this is the listener of the filter's notifications.
@@ -105,6 +109,8 @@ impl Channel {
             Message::Child(pidfd) => (b'C', Vec::new(), std::slice::from_ref(pidfd)),
             Message::Terminal(master) => (b'T', Vec::new(), std::slice::from_ref(master)),
             Message::Listener(listener) => (b'L', Vec::new(), std::slice::from_ref(listener)),
+            Message::Ended(Ending::Exited(status)) => (b'X', status.to_ne_bytes().to_vec(), &[]),
+            Message::Ended(Ending::Killed(signal)) => (b'K', signal.to_ne_bytes().to_vec(), &[]),
             Message::Note(text) => (b'N', text.as_bytes().to_vec(), &[]),
             Message::Hooks => (b'H', Vec::new(), &[]),
             Message::Ready => (b'R', Vec::new(), &[]),
@@ -233,6 +239,11 @@ fn decode(packet: &[u8], mut descriptors: Vec<OwnedFd>) -> Result<Option<Message
         (b'C', Some(pidfd)) => Message::Child(pidfd),
         (b'T', Some(master)) => Message::Terminal(master),
         (b'L', Some(listener)) => Message::Listener(listener),
+        (b'X' | b'K', _) => {
+            let number = body.try_into().map(i32::from_ne_bytes);
+            let number = number.map_err(|_| Error::system("a message on the channel is cut"))?;
+            Message::Ended(if *tag == b'X' { Ending::Exited(number) } else { Ending::Killed(number) })
+        }
         (b'N', _) => Message::Note(String::from_utf8_lossy(body).into_owned()),
         (b'H', _) => Message::Hooks,
         (b'R', _) => Message::Ready,

@@ -4,6 +4,7 @@
 //! is its slice's business. A process that joins a container later has a sequence of its own, in [`join`]; the last steps
 //! of both are in [`become_process`].
 
+mod attend;
 mod become_process;
 mod channel;
 mod gate;
@@ -67,6 +68,13 @@ pub struct InitPlan {
     /// What it is told of a service manager.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub activation: Option<Activation>,
+    /// The first process stays procrt's: it has the container's program as a child, reaps what that leaves, says how it
+    /// ended, and ends then. It is killed with the process that has made it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub attended: bool,
+    /// A network namespace of its own has no interface that is up.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_loopback: bool,
     /// It opens the mounts that its root is made of by itself: nobody outside of its user namespace has privileges there.
     #[serde(skip)]
     pub opens_sources: bool,
@@ -131,6 +139,12 @@ pub fn run(plan: &InitPlan, handles: Handles, signals: Option<&Signals>) -> ! {
     let Ok(opened) = gate.wait(&channel, proc.as_fd()) else { sys::process::exit_now(1) };
     // Nothing of the host's is left: a hook and the program can come from the image.
     drop((gate, proc));
+    if plan.attended
+        && let Err(error) = attend::part(&channel, plan.terminal.is_some())
+    {
+        opened.fail(&channel, &error);
+        sys::process::exit_now(1);
+    }
     let met = meeting.as_ref().map(|meeting| Channel::accept(meeting.as_fd())).transpose();
     drop(meeting);
     let Err(error) =
@@ -166,7 +180,7 @@ fn prepare(
     //    meanwhile: the namespaces that are joined, a session, the root's own mount.
     namespaces::join(&joined, |kind| !matches!(kind, Namespace::User | Namespace::Pid))?;
     drop(joined);
-    if plan.namespaces.makes(Namespace::Network) {
+    if plan.namespaces.makes(Namespace::Network) && !plan.no_loopback {
         namespaces::bring_up_loopback()?;
     }
     setsid().context(|| "begin a session")?;
@@ -205,6 +219,7 @@ fn prepare(
 
     // 4. The root: its mounts, devices and terminal.
     let callers = umask(Mode::empty());
+    root.furnish()?;
     root.mount_all(binds)?;
     root.make_devices()?;
     root.take_notes().into_iter().try_for_each(|note| channel.send(&Message::Note(note)))?;
@@ -239,7 +254,7 @@ fn prepare(
 
     // 7. The process becomes the container's.
     process::set_limits(&plan.process, proc.as_fd())?;
-    if plan.terminal.is_none() {
+    if plan.terminal.is_none() && !plan.attended {
         stdio::give_to(plan.process.uid)?;
     }
     // With the container's user and capabilities it would be open to whoever else has them and sees it.
@@ -251,8 +266,10 @@ fn prepare(
     let process = told.as_ref().unwrap_or(&plan.process);
     let command = become_process::prepare(process, plan.seccomp.is_some(), plan.preserve_fds, &mut kept)?;
 
-    // 8. From here on it lives on its own.
-    prctl::set_pdeathsig(None).context(|| "outlive the parent")?;
+    // 8. From here on it lives on its own; or as long as its maker, which the kernel forgets when a process becomes another
+    //    user. A maker that was gone before is missed at the gate.
+    let signal = plan.attended.then_some(Signal::SIGKILL);
+    prctl::set_pdeathsig(signal).context(|| "outlive the parent, or not")?;
     channel.send(&Message::Ready)?;
     Ok(Prepared { proc, command, pid })
 }

@@ -11,7 +11,7 @@ use nix::sys::statfs::{FsType, fstatfs};
 use nix::unistd::{chdir, chroot, fchdir, pivot_root};
 
 use super::inside::{Inside, Leaf};
-use super::{MountPlan, RootfsPlan, Switch, What};
+use super::{Fresh, MountPlan, RootfsPlan, Switch, What};
 use crate::error::{Context, Error, Result};
 use crate::sys::mount::{
     AT_RECURSIVE, FileSystem, MountAttr, OPEN_TREE_CLONE, attr, c_string, mount_setattr, move_mount, open_tree,
@@ -34,7 +34,11 @@ impl Sources {
     pub fn open_all(plan: &RootfsPlan) -> Result<Self> {
         let private = plan.propagation.0 == MsFlags::MS_PRIVATE.bits();
         let propagation = if private { MsFlags::MS_PRIVATE } else { MsFlags::MS_SLAVE };
-        let root = Some(cut(copy_root(plan)?, propagation)?);
+        let root = match plan.fresh {
+            // The container's own user makes it.
+            Some(_) => None,
+            None => Some(cut(copy_root(plan)?, propagation)?),
+        };
         let mut binds = Vec::with_capacity(plan.mounts.len());
         for mount in &plan.mounts {
             binds.push(copy_source(mount)?.map(|tree| cut(tree, propagation)).transpose()?);
@@ -72,7 +76,7 @@ impl Sources {
     pub fn received(list: Vec<OwnedFd>, plan: &RootfsPlan) -> Result<Self> {
         let mut list = list.into_iter();
         let mut next = || list.next().map(Some).ok_or_else(|| Error::system("a mount's descriptor has not arrived"));
-        let root = next()?;
+        let root = if plan.fresh.is_some() { None } else { next()? };
         let mut binds = Vec::with_capacity(plan.mounts.len());
         for mount in &plan.mounts {
             binds.push(if matches!(mount.what, What::Bind { .. }) { next()? } else { None });
@@ -82,7 +86,8 @@ impl Sources {
 
     /// How many [`Sources::open_all`] opens.
     pub fn count(plan: &RootfsPlan) -> usize {
-        1 + plan.mounts.iter().filter(|mount| matches!(mount.what, What::Bind { .. })).count()
+        usize::from(plan.fresh.is_none())
+            + plan.mounts.iter().filter(|mount| matches!(mount.what, What::Bind { .. })).count()
     }
 
     /// In the child: the root file system's tree, opened if it is not yet, and the sources of bind mounts that are open, in
@@ -117,6 +122,9 @@ fn cut(tree: OwnedFd, propagation: MsFlags) -> Result<OwnedFd> {
 }
 
 fn copy_root(plan: &RootfsPlan) -> Result<OwnedFd> {
+    if plan.fresh.is_some() {
+        return Fresh::make();
+    }
     copy_tree(&plan.root, true).context(|| format!("open the root file system {:?}", plan.root.display().to_string()))
 }
 
@@ -188,6 +196,14 @@ impl<'a> Root<'a> {
     /// What was made otherwise than asked for, as this kernel does not let a user namespace's root do it: sentences.
     pub fn take_notes(&self) -> Vec<String> {
         self.notes.take()
+    }
+
+    /// Furnishes a root that was made for the container. The caller's umask must be 0.
+    ///
+    /// # Errors
+    /// Names the path.
+    pub fn furnish(&self) -> Result<()> {
+        self.plan.fresh.as_ref().map_or(Ok(()), |fresh| fresh.furnish(self.fd.as_fd()))
     }
 
     pub(super) fn inside(&self) -> Inside<'_> {

@@ -2,6 +2,7 @@
 
 use nix::mount::MsFlags;
 
+use super::Fresh;
 use super::plan::DEFAULT_DEVICES;
 use super::{IdMap, Ids, RootfsPlan, Switch, What, options};
 use crate::host::id_mapping::IdMapping;
@@ -31,9 +32,9 @@ fn describe_ids(map: &IdMap) -> String {
 impl RootfsPlan {
     /// What will be done, in words, in order.
     pub fn describe(&self) -> Vec<String> {
+        let root = self.fresh.as_ref().map_or_else(|| format!("root {}", self.root.display()), Fresh::describe);
         let mut lines = vec![format!(
-            "root {}, {}, {}",
-            self.root.display(),
+            "{root}, {}, {}",
             if self.readonly { "read-only" } else { "read-write" },
             match self.switch {
                 Switch::Pivot => "made / by pivot_root",

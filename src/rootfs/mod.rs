@@ -7,6 +7,7 @@ mod apply;
 mod copy_up;
 mod describe;
 mod devices;
+mod fresh;
 mod id_map;
 mod inside;
 mod label;
@@ -19,7 +20,9 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 pub use apply::{Root, Sources, open_ptmx};
+pub use fresh::Fresh;
 pub use id_map::{IdMap, Ids};
+pub use inside::{Inside, Leaf};
 pub use plan::{DEFAULT_DEVICES, Surroundings, plan};
 
 use options::Attributes;
@@ -118,6 +121,9 @@ pub struct Device {
 pub struct RootfsPlan {
     /// The root file system's directory on the host, absolute.
     pub root: PathBuf,
+    /// Instead of that, a root that is made in memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fresh: Option<Fresh>,
     /// How it becomes `/`.
     pub switch: Switch,
     /// It is read-only once it is `/`.

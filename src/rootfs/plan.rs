@@ -8,7 +8,7 @@ use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Mount, Spec};
 use super::id_map;
 use super::inside::without_dots;
 use super::options::{self, Options};
-use super::{Device, MountPlan, RootfsPlan, Switch, What};
+use super::{Device, Fresh, MountPlan, RootfsPlan, Switch, What};
 use crate::error::Faults;
 use crate::host::id_mapping::{self, IdMapping};
 use crate::host::lsm::{self, Label, Missing};
@@ -35,6 +35,8 @@ pub struct Surroundings<'a> {
     pub cgroup2: Option<&'a Path>,
     /// Other names of hierarchies: name and target.
     pub cgroup_links: &'a [(String, String)],
+    /// Instead of `rootfs`, a root that is made in memory.
+    pub fresh: Option<&'a Fresh>,
     /// `--no-pivot`.
     pub no_pivot: bool,
     /// What becomes of a label for a security module that is not at work.
@@ -122,6 +124,7 @@ pub fn plan(spec: &Spec, around: &Surroundings, faults: &mut Faults) -> RootfsPl
     RootfsPlan {
         mount_label: lsm::plan("linux.mountLabel", label, Label::SelinuxFiles, around.missing_lsm, faults),
         root: around.rootfs.to_owned(),
+        fresh: around.fresh.cloned(),
         switch,
         readonly: spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false),
         propagation,
@@ -350,6 +353,7 @@ mod tests {
     fn planned(text: &str) -> (RootfsPlan, String) {
         let spec: Spec = serde_json::from_str(text).unwrap();
         let around = Surroundings {
+            fresh: None,
             bundle: Path::new("/bundle"),
             rootfs: Path::new("/bundle/rootfs"),
             mount_namespace: true,

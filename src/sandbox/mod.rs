@@ -5,11 +5,27 @@
 //! for and the chosen backend cannot enforce is an error before the command runs: never a weaker sandbox.
 
 pub mod backend;
+mod caller;
+pub mod engine;
+pub mod environment;
+mod export;
+mod filter;
+pub mod image;
 mod outcome;
+mod output;
 mod policy;
 pub mod running;
+pub mod spec;
+mod supervise;
+pub mod system;
+mod tree;
+pub mod view;
 
+pub use caller::Caller;
+pub use export::{ExportOptions, Exported, NotPacked, Packed, export};
+pub use filter::{default_filter, process_filter};
 pub use outcome::{FAILED, OUT_OF_MEMORY, Outcome, TIMED_OUT, UNSUPPORTED, Usage};
 pub use policy::{
     Amount, Bind, Cpus, Environment, Files, Level, Limits, Network, NetworkMode, Policy, Rlimit, Seccomp, Size, Time,
 };
+pub use supervise::supervise;

@@ -1,7 +1,12 @@
 //! What the supervisor and the backends have in common: a command that was started, and what can be done to it.
+//!
+//! Each backend has a function `start(&Job, &Choice, &Signals) -> Result<Box<dyn Started>>`. It is called in a process of
+//! one thread, whose signals are held back: the command's process gives itself the mask from before with
+//! [`Signals::restore_in_child`](crate::terminal::signals::Signals::restore_in_child). A program that is not there or cannot
+//! be run is `Kind::ProgramNotFound` or `Kind::ProgramNotExecutable`, from `start` or from [`Started::wait`].
 
 use std::ffi::OsString;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use super::outcome::Usage;
 use super::policy::Policy;
@@ -20,6 +25,9 @@ pub struct Job {
     pub environment: Vec<String>,
     /// The caller's working directory: absolute, without symbolic links.
     pub caller_cwd: std::path::PathBuf,
+    /// It is to have a terminal of its own, whose master end is for [`Started::take_terminal`]; where a backend makes none,
+    /// it has the caller's.
+    pub terminal: bool,
 }
 
 /// A command that runs, with all that belongs to it. Dropping it ends every process and removes what was made.
@@ -32,6 +40,19 @@ pub trait Started {
     /// # Errors
     /// The kernel's; one that has ended is no error.
     fn signal(&mut self, signal: i32) -> Result<()>;
+
+    /// Asks all its processes to end: SIGTERM, to all that are known, but to the first at least.
+    ///
+    /// # Errors
+    /// As [`Started::signal`].
+    fn terminate(&mut self) -> Result<()> {
+        self.signal(libc::SIGTERM)
+    }
+
+    /// The master end of a terminal that was made for it, once; it has this process's standard descriptors itself if not.
+    fn take_terminal(&mut self) -> Option<OwnedFd> {
+        None
+    }
 
     /// Ends every process of it, also those that have left their parents, sessions and groups. Returns when none is left.
     ///

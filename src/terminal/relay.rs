@@ -21,7 +21,7 @@ const SMALL: usize = 4096;
 
 /// A terminal's master end, our stdin and our stdout, and what is on its way between them.
 #[derive(Debug)]
-pub(super) struct Relay {
+pub struct Relay {
     master: OwnedFd,
     /// Held open while the container lives: when the last slave end is closed the master only reports a hangup, again
     /// and again, though the container may well open `/dev/console` later.
@@ -39,7 +39,10 @@ pub(super) struct Relay {
 
 impl Relay {
     /// Begins: our terminal, if we have one, is in raw mode, and the container's has its size.
-    pub(super) fn begin(master: OwnedFd) -> Result<Self> {
+    ///
+    /// # Errors
+    /// As tcsetattr(3), and as opening the other end.
+    pub fn begin(master: OwnedFd) -> Result<Self> {
         let slave = sys::terminal::peer(master.as_fd()).context(|| "hold the container's terminal open")?;
         // The container has closed its descriptor of this open file: nobody else sees the flag.
         let flags =
@@ -60,12 +63,12 @@ impl Relay {
     }
 
     /// Gives the container's terminal the size of ours.
-    pub(super) fn resize(&self) {
+    pub fn resize(&self) {
         fit(self.master.as_fd());
     }
 
     /// Goes on after we were stopped.
-    pub(super) fn resume(&self) {
+    pub fn resume(&self) {
         if let Some(raw) = &self.raw {
             raw.again();
         }
@@ -73,7 +76,7 @@ impl Relay {
     }
 
     /// Adds what there is to wait for.
-    pub(super) fn interests<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) {
+    pub fn interests<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) {
         if let Some(stdin) = self.stdin.as_ref().filter(|_| self.input.is_empty()) {
             fds.push(PollFd::new(stdin.fd.as_fd(), PollFlags::POLLIN));
         }
@@ -89,7 +92,10 @@ impl Relay {
     }
 
     /// Moves what can be moved now; `ready` answers whether a descriptor is.
-    pub(super) fn pump(&mut self, ready: impl Fn(BorrowedFd) -> bool) -> Result<()> {
+    ///
+    /// # Errors
+    /// If the container's terminal can be neither read nor written.
+    pub fn pump(&mut self, ready: impl Fn(BorrowedFd) -> bool) -> Result<()> {
         if let Some(stdin) = self.stdin.as_ref().filter(|stdin| self.input.is_empty() && ready(stdin.fd.as_fd())) {
             match self.input.fill_once(stdin.fd.as_fd()) {
                 Filled::Some | Filled::NothingNow => {}
@@ -150,14 +156,14 @@ impl Relay {
     }
 
     /// The container's process has ended: no more input, and the output comes to an end.
-    pub(super) fn ended(&mut self) {
+    pub fn ended(&mut self) {
         self.slave = None;
         self.stdin = None;
         self.input.clear();
     }
 
     /// Whether every byte of a container that has ended is where it belongs.
-    pub(super) fn is_done(&self) -> bool {
+    pub fn is_done(&self) -> bool {
         self.drained && self.output.is_empty()
     }
 }
@@ -175,15 +181,17 @@ pub fn fit(master: BorrowedFd) {
 
 /// One of our own standard streams.
 #[derive(Debug)]
-struct Stream {
+pub struct Stream {
     fd: OwnedFd,
     never_blocks: bool,
 }
 
 impl Stream {
+    /// Another way to `fd`, one of our standard streams, that is opened as `access` says; none if it is closed.
+    ///
     /// `O_NONBLOCK` belongs to an open file, which we share with the shell and others; so terminals and pipes are opened
     /// anew where that is possible. What cannot be is used only when poll says so and in pieces that fit.
-    fn of(fd: BorrowedFd, access: OFlag) -> Option<Self> {
+    pub fn of(fd: BorrowedFd, access: OFlag) -> Option<Self> {
         let kind = SFlag::from_bits_truncate(fstat(fd).ok()?.st_mode) & SFlag::S_IFMT;
         let waits = matches!(kind, SFlag::S_IFIFO | SFlag::S_IFSOCK) || fd.is_terminal();
         if waits && kind != SFlag::S_IFSOCK {
@@ -197,8 +205,16 @@ impl Stream {
     }
 }
 
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
 /// What reading once came to.
-enum Filled {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Filled {
     Some,
     NothingNow,
     End,
@@ -207,18 +223,21 @@ enum Filled {
 
 /// Bytes on their way: read at `end`, written from `start`.
 #[derive(Debug)]
-struct Buffer {
+pub struct Buffer {
     bytes: Box<[u8]>,
     start: usize,
     end: usize,
 }
 
 impl Buffer {
-    fn new() -> Self {
+    /// An empty one.
+    #[allow(clippy::new_without_default)] // it takes much memory
+    pub fn new() -> Self {
         Self { bytes: vec![0; BUFFER].into_boxed_slice(), start: 0, end: 0 }
     }
 
-    fn is_empty(&self) -> bool {
+    /// Whether nothing is on its way.
+    pub fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
@@ -226,11 +245,13 @@ impl Buffer {
         self.end < self.bytes.len()
     }
 
-    fn clear(&mut self) {
+    /// Throws away what is on its way.
+    pub fn clear(&mut self) {
         (self.start, self.end) = (0, 0);
     }
 
-    fn fill_once(&mut self, from: BorrowedFd) -> Filled {
+    /// Reads what fits, once.
+    pub fn fill_once(&mut self, from: BorrowedFd) -> Filled {
         loop {
             match read(from, &mut self.bytes[self.end..]) {
                 Ok(0) => return Filled::End,
@@ -243,6 +264,25 @@ impl Buffer {
                 Err(errno) => return Filled::Failed(errno),
             }
         }
+    }
+
+    /// How much is on its way.
+    pub fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// Throws away all but the first `length` bytes.
+    pub fn truncate(&mut self, length: usize) {
+        self.end = self.end.min(self.start + length);
+    }
+
+    /// Writes what is taken now to one of our own streams, which poll has said to be ready; nothing is left if nobody reads
+    /// it.
+    ///
+    /// # Errors
+    /// As write(2); `EPIPE` if nobody reads it.
+    pub fn empty_into_stream(&mut self, to: &Stream) -> std::result::Result<(), Errno> {
+        self.empty_into(to.fd.as_fd(), if to.never_blocks { BUFFER } else { SMALL })
     }
 
     /// Writes all that is taken now: all of it if `chunk` is the whole, else one chunk.

@@ -35,7 +35,7 @@ pub struct Signals {
 
 /// One signal, as far as a supervisor tells them apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Arrived {
+pub enum Arrived {
     /// A child ended.
     Child,
     /// The window size of our terminal changed.
@@ -72,13 +72,16 @@ impl Signals {
     }
 
     /// Readable when a signal waits.
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+    pub fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 
     /// The next signal that means something to a supervisor. SIGPIPE does not: it is what our own writing to a closed
     /// stdout raises; and SIGURG's default is to be ignored.
-    pub(super) fn next(&self) -> std::result::Result<Option<Arrived>, Errno> {
+    ///
+    /// # Errors
+    /// As read(2).
+    pub fn next(&self) -> std::result::Result<Option<Arrived>, Errno> {
         loop {
             let number = match self.fd.read_signal() {
                 Ok(Some(info)) => info.ssi_signo as i32,

@@ -4,6 +4,10 @@
 //! level is that level's business ([`Policy::effective`]); what is asked for and cannot be enforced is refused before
 //! anything runs.
 
+mod check;
+mod effective;
+mod load;
+mod schema;
 mod values;
 
 use std::collections::BTreeMap;
@@ -12,6 +16,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(super) use check::ids;
 pub use values::{Amount, Cpus, Size, Time};
 
 /// A sandbox's policy: the fields of a policy file, and the options of `procrt sandbox run`.
@@ -179,8 +184,8 @@ pub struct Files {
     /// A root file system instead of the host's system directories (`--rootfs`), read-only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rootfs: Option<PathBuf>,
-    /// The working directory inside (`--cwd`). `/workspace` if there is one, and else the caller's, which is writable if
-    /// it is left open.
+    /// The working directory inside (`--cwd`). `/workspace` if there is one, `/` with a root file system of its own, and else
+    /// the caller's, which is writable if it is left open; a private one where that is the system's or a home directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cwd: Option<PathBuf>,
     /// Whether home directories are out of sight but for what is named here (`--hide-home`); they are by default.

@@ -1,0 +1,153 @@
+//! The backend of procrt's own engine: a policy becomes a container, which lives as long as its command.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::{Pid, getegid, geteuid};
+use oci_spec::runtime::LinuxSeccomp;
+
+use super::backend::Choice;
+use super::filter::default_filter;
+use super::outcome::Usage;
+use super::policy::{NetworkMode, Seccomp};
+use super::running::{Job, Started};
+use super::spec::{self, Around};
+use super::system::System;
+use crate::bundle::{Circumstances, kernel_version, read_profile};
+use crate::container::{self, Attended, CreateOptions, Store};
+use crate::error::{Context, Error, Result};
+use crate::seccomp::Machine;
+use crate::sys::child::Ending;
+use crate::sys::process::{pidfd_open, pidfd_send_signal};
+use crate::terminal::signals::Signals;
+
+/// Where the containers of sandboxes are kept, for their makers to find what others have left.
+pub fn store() -> Store {
+    let root = if geteuid().is_root() {
+        PathBuf::from("/run/procrt-sandbox")
+    } else {
+        let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty());
+        runtime.map_or_else(
+            || format!("/tmp/procrt-sandbox-{}", geteuid()).into(),
+            |path| PathBuf::from(path).join("procrt-sandbox"),
+        )
+    };
+    Store::new(root)
+}
+
+/// Starts a job in a container.
+///
+/// # Errors
+/// What is wrong with the policy, what this host cannot do, or the step that failed; nothing is left then.
+pub fn start(job: &Job, _choice: &Choice, signals: &Signals) -> Result<Box<dyn Started>> {
+    let system = System::find(job.policy.network.mode == Some(NetworkMode::Host));
+    let own = (geteuid().as_raw(), getegid().as_raw());
+    let ids = job.policy.user.as_deref().map_or(Ok(own), ids)?;
+    let mapped = (own.0 != 0).then_some(own);
+    let given = spec::build(job, &Around { system: &system, ids, mapped, filter: filter(job)? })?;
+    let store = store();
+    if let Err(error) = container::sweep(&store, maker_may_live) {
+        log::warn!("look for what is left of other sandboxes: {error}");
+    }
+    let options = CreateOptions { id: own_id(), ..CreateOptions::default() };
+    let container = Attended::start(&store, &options, &given, signals)?;
+    Ok(Box::new(Engine { container }))
+}
+
+/// The filter that a policy asks for.
+fn filter(job: &Job) -> Result<Option<LinuxSeccomp>> {
+    match job.policy.seccomp.as_ref().unwrap_or(&Seccomp::Default) {
+        Seccomp::Default => Ok(Some(default_filter())),
+        Seccomp::None => Ok(None),
+        Seccomp::File(path) => {
+            let release = nix::sys::utsname::uname().context(|| "ask the kernel for its version")?;
+            let around = Circumstances {
+                capabilities: Vec::new(),
+                machine: Machine::OWN.go_name(),
+                architecture: Machine::OWN.architecture(),
+                kernel: kernel_version(&release.release().to_string_lossy()).unwrap_or_default(),
+            };
+            read_profile(path, &around).map(|profile| Some(profile.section))
+        }
+    }
+}
+
+/// `UID[:GID]`, as a policy has it.
+fn ids(text: &str) -> Result<(u32, u32)> {
+    let wrong = || Error::config(format!("user: {text:?} is not UID or UID:GID, numbers"));
+    let (uid, gid) = text.split_once(':').unwrap_or((text, text));
+    Ok((uid.parse().map_err(|_| wrong())?, gid.parse().map_err(|_| wrong())?))
+}
+
+/// An id that no living process but this one makes, from which [`maker_may_live`] tells the maker.
+fn own_id() -> String {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("{}-{:x}-{count}", std::process::id(), now.as_nanos())
+}
+
+/// Whether the process that has taken this id may live. Its lock says more, but costs more to be asked.
+fn maker_may_live(id: &str) -> bool {
+    let pid = id.split('-').next().and_then(|pid| pid.parse().ok());
+    pid.is_some_and(|pid: i32| kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH))
+}
+
+/// A command in a container.
+struct Engine {
+    container: Attended,
+}
+
+impl Started for Engine {
+    fn pidfd(&self) -> BorrowedFd<'_> {
+        self.container.pidfd()
+    }
+
+    fn signal(&mut self, signal: i32) -> Result<()> {
+        self.container.signal(signal)
+    }
+
+    fn terminate(&mut self) -> Result<()> {
+        // The first process is procrt's own, and holds its signals back. One that is gone is not missed; and whoever has its
+        // number by now is not in the group.
+        let cgroup = self.container.cgroup();
+        let open = |pid| Some((pid, pidfd_open(pid).ok()?));
+        let all: Vec<(i32, OwnedFd)> = cgroup.pids()?.into_iter().filter_map(open).collect();
+        let now = cgroup.pids()?;
+        for (_, pidfd) in all.iter().filter(|(pid, _)| now.contains(pid)) {
+            let _ = pidfd_send_signal(pidfd, libc::SIGTERM);
+        }
+        self.container.signal(libc::SIGTERM)
+    }
+
+    fn take_terminal(&mut self) -> Option<OwnedFd> {
+        self.container.take_master()
+    }
+
+    fn kill_all(&mut self) -> Result<()> {
+        self.container.end()
+    }
+
+    fn wait(&mut self) -> Result<Ending> {
+        self.container.wait()
+    }
+
+    fn usage(&mut self) -> Usage {
+        let usage = self.container.cgroup().usage();
+        Usage {
+            cpu_time: usage.cpu_time,
+            peak_memory: usage.peak_memory,
+            bytes_read: usage.bytes_read,
+            bytes_written: usage.bytes_written,
+            oom_kills: usage.oom_kills,
+            pids_refused: usage.pids_refused,
+        }
+    }
+
+    fn remove(self: Box<Self>) -> Result<()> {
+        self.container.remove()
+    }
+}

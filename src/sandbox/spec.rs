@@ -1,0 +1,284 @@
+//! An effective policy as a container's configuration: the same that any other has, and nothing hidden beside it but the
+//! root in memory. Nothing here looks at the machine.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{
+    Capabilities, Linux, LinuxCapabilities, LinuxCpu, LinuxDeviceCgroupBuilder, LinuxIdMappingBuilder, LinuxMemory,
+    LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPids, LinuxResources, LinuxSeccomp, Mount,
+    PosixRlimitBuilder, PosixRlimitType, Process, Root, Spec, User,
+};
+
+use super::policy::{Bind, Limits, NetworkMode, Policy, Rlimit};
+use super::running::Job;
+use super::system::{Kind, System};
+use crate::bundle::{Bundle, OCI_VERSION};
+use crate::container::Given;
+use crate::error::{Error, Result};
+use crate::rootfs::Fresh;
+
+/// Where a disposable copy is.
+pub const WORKSPACE: &str = "/workspace";
+/// Where results are.
+pub const OUT: &str = "/out";
+
+/// The controllers of control groups that limit or count something.
+const CONTROLLERS: [&str; 3] = ["memory", "pids", "cpuacct"];
+
+/// Files of procfs that tell of the host or its other users. What could be written there is on a read-only mount.
+const MASKED: [&str; 6] =
+    ["/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/scsi", "/proc/timer_list", "/proc/sched_debug"];
+
+/// Files that a temporary file system takes for each KiB of it, so that it is full of small files no later than of bytes.
+const BYTES_PER_FILE: u64 = 1024;
+
+/// What else a configuration is made of.
+#[derive(Debug, Clone)]
+pub struct Around<'a> {
+    /// What the host has.
+    pub system: &'a System,
+    /// The user and group inside.
+    pub ids: (u32, u32),
+    /// The caller's own, if a user namespace is to have them alone: a caller without privileges.
+    pub mapped: Option<(u32, u32)>,
+    /// The filter of system calls.
+    pub filter: Option<LinuxSeccomp>,
+}
+
+/// The container that carries `job` out.
+///
+/// # Errors
+/// A command or path that is not UTF-8: a configuration is JSON.
+pub fn build(job: &Job, around: &Around) -> Result<Given> {
+    let policy = &job.policy;
+    let text = |argument: &std::ffi::OsString| {
+        let text = argument.to_str().map(str::to_owned);
+        text.ok_or_else(|| Error::config(format!("the argument {argument:?} is not UTF-8")))
+    };
+    let args = job.command.iter().map(text).collect::<Result<Vec<_>>>()?;
+    let network = policy.network.mode.unwrap_or(NetworkMode::None);
+    let (fresh, mounts) = files(policy, around);
+    let mut spec = Spec::default();
+    let mut root = Root::default();
+    root.set_path("/".into()).set_readonly(Some(true));
+    spec.set_version(OCI_VERSION.to_owned())
+        .set_root(Some(root))
+        .set_process(Some(process(job, args, around.ids)))
+        .set_hostname((network != NetworkMode::Host).then(|| "sandbox".to_owned()))
+        .set_annotations(None)
+        .set_mounts(Some(mounts))
+        .set_linux(Some(linux(policy, network, around)));
+    let mut controllers = CONTROLLERS.to_vec();
+    controllers.extend(policy.limits.cpus.map(|_| "cpu"));
+    Ok(Given {
+        bundle: Bundle { dir: "/".into(), spec, rootfs: "/".into() },
+        fresh: Some(fresh),
+        no_loopback: network == NetworkMode::None,
+        controllers,
+    })
+}
+
+fn process(job: &Job, args: Vec<String>, (uid, gid): (u32, u32)) -> Process {
+    let mut user = User::default();
+    user.set_uid(uid).set_gid(gid);
+    let mut none = LinuxCapabilities::default();
+    none.set_bounding(Some(Capabilities::new()))
+        .set_effective(Some(Capabilities::new()))
+        .set_permitted(Some(Capabilities::new()))
+        .set_inheritable(Some(Capabilities::new()))
+        .set_ambient(Some(Capabilities::new()));
+    let rlimits = job.policy.limits.rlimits.iter().filter_map(|(limit, amount)| {
+        PosixRlimitBuilder::default().typ(rlimit(*limit)).hard(amount.0).soft(amount.0).build().ok()
+    });
+    let cwd = job.policy.files.cwd.clone().unwrap_or_else(|| job.caller_cwd.clone());
+    let mut process = Process::default();
+    process
+        .set_terminal(Some(job.terminal))
+        .set_user(user)
+        .set_args(Some(args))
+        .set_env(Some(job.environment.clone()))
+        .set_cwd(cwd)
+        .set_capabilities(Some(none))
+        .set_rlimits(Some(rlimits.collect()))
+        .set_no_new_privileges(Some(true));
+    process
+}
+
+fn rlimit(limit: Rlimit) -> PosixRlimitType {
+    match limit {
+        Rlimit::As => PosixRlimitType::RlimitAs,
+        Rlimit::Core => PosixRlimitType::RlimitCore,
+        Rlimit::Cpu => PosixRlimitType::RlimitCpu,
+        Rlimit::Data => PosixRlimitType::RlimitData,
+        Rlimit::Fsize => PosixRlimitType::RlimitFsize,
+        Rlimit::Memlock => PosixRlimitType::RlimitMemlock,
+        Rlimit::Nofile => PosixRlimitType::RlimitNofile,
+        Rlimit::Nproc => PosixRlimitType::RlimitNproc,
+        Rlimit::Stack => PosixRlimitType::RlimitStack,
+    }
+}
+
+fn linux(policy: &Policy, network: NetworkMode, around: &Around) -> Linux {
+    use LinuxNamespaceType::{Cgroup, Ipc, Mount, Network, Pid, User, Uts};
+    let types = [Pid, Ipc, Uts, Mount, Cgroup].into_iter();
+    let types = types.chain((network != NetworkMode::Host).then_some(Network)).chain(around.mapped.map(|_| User));
+    let namespaces: Vec<LinuxNamespace> =
+        types.flat_map(|typ| LinuxNamespaceBuilder::default().typ(typ).build()).collect();
+    let denied = policy.files.deny.iter().map(|path| path.display().to_string());
+    let masked = MASKED.iter().map(|&path| path.to_owned()).chain(denied).collect::<Vec<_>>();
+    let mut linux = Linux::default();
+    linux
+        .set_namespaces(Some(namespaces))
+        .set_masked_paths(Some(masked))
+        .set_readonly_paths(None)
+        .set_seccomp(around.filter.clone())
+        .set_resources(Some(resources(&policy.limits)));
+    if let Some((uid, gid)) = around.mapped {
+        let one = |inside: u32, host: u32| {
+            let map = LinuxIdMappingBuilder::default().container_id(inside).host_id(host).size(1u32).build();
+            map.into_iter().collect()
+        };
+        linux.set_uid_mappings(Some(one(around.ids.0, uid))).set_gid_mappings(Some(one(around.ids.1, gid)));
+    }
+    linux
+}
+
+fn resources(limits: &Limits) -> LinuxResources {
+    let mut resources = LinuxResources::default();
+    // Devices are not made without a privilege, and what is mounted from the host has none.
+    let all = LinuxDeviceCgroupBuilder::default().allow(true).access("rwm").build();
+    resources.set_devices(Some(all.into_iter().collect()));
+    if limits.memory.is_some() || limits.swap.is_some() {
+        let memory = limits.memory.map(|size| size.0);
+        let total = memory.zip(limits.swap).map(|(memory, swap)| memory.saturating_add(swap.0));
+        let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        let mut limit = LinuxMemory::default();
+        limit.set_limit(memory.map(bytes)).set_swap(total.map(bytes));
+        resources.set_memory(Some(limit));
+    }
+    if let Some(pids) = limits.pids {
+        let mut limit = LinuxPids::default();
+        // procrt's own first process is one more.
+        limit.set_limit(i64::from(pids) + 1);
+        resources.set_pids(Some(limit));
+    }
+    if let Some(cpus) = limits.cpus {
+        let mut cpu = LinuxCpu::default();
+        cpu.set_quota(Some(i64::from(cpus.0) * 100)).set_period(Some(100_000));
+        resources.set_cpu(Some(cpu));
+    }
+    resources
+}
+
+fn mount(destination: impl Into<PathBuf>, typ: &str, source: impl Into<PathBuf>, options: &[&str]) -> Mount {
+    let mut mount = Mount::default();
+    mount
+        .set_destination(destination.into())
+        .set_typ(Some(typ.to_owned()))
+        .set_source(Some(source.into()))
+        .set_options(Some(options.iter().map(|&option| option.to_owned()).collect()));
+    mount
+}
+
+fn read_only(source: &Path, destination: &Path) -> Mount {
+    mount(destination, "bind", source, &["rbind", "rro", "rnosuid", "rnodev"])
+}
+
+fn writable(source: &Path, destination: &Path) -> Mount {
+    mount(destination, "bind", source, &["rbind", "rnosuid", "rnodev"])
+}
+
+fn tmpfs(destination: &str, limits: &Limits) -> Mount {
+    let mut options = vec!["nosuid".to_owned(), "nodev".to_owned(), "mode=1777".to_owned()];
+    if let Some(size) = limits.tmpfs_size {
+        options.push(format!("size={}", size.0));
+        options.push(format!("nr_inodes={}", (size.0 / BYTES_PER_FILE).max(64)));
+    }
+    let mut mount = mount(destination, "tmpfs", "tmpfs", &[]);
+    mount.set_options(Some(options));
+    mount
+}
+
+/// Where a path is in the sandbox.
+fn inside(bind: &Bind) -> &Path {
+    bind.destination.as_deref().unwrap_or(&bind.source)
+}
+
+/// A root that is being decided on.
+#[derive(Default)]
+struct Tree {
+    fresh: Fresh,
+    made: BTreeSet<PathBuf>,
+}
+
+impl Tree {
+    /// Adds a directory, relative to the root, and those that it is in.
+    fn add(&mut self, path: &Path, mode: u32) {
+        self.add_parents(path);
+        if self.made.insert(path.to_owned()) {
+            self.fresh.directories.push((path.to_owned(), mode));
+        }
+    }
+
+    fn add_parents(&mut self, path: &Path) {
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            self.add(parent, 0o755);
+        }
+    }
+}
+
+/// The root, and what is mounted on it.
+fn files(policy: &Policy, around: &Around) -> (Fresh, Vec<Mount>) {
+    let files = &policy.files;
+    let mut own: Vec<(&Path, Mount)> = Vec::new();
+    own.extend(files.ro.iter().map(|bind| (inside(bind), read_only(&bind.source, inside(bind)))));
+    own.extend(files.rw.iter().map(|bind| (inside(bind), writable(&bind.source, inside(bind)))));
+    own.extend(files.out.iter().map(|out| (Path::new(OUT), writable(out, Path::new(OUT)))));
+    // What is inside another comes after it.
+    own.sort_by_key(|(path, _)| path.components().count());
+
+    let mut tree = Tree::default();
+    let mut mounts = Vec::new();
+    for (path, kind) in &around.system.entries {
+        let relative = path.strip_prefix("/").unwrap_or(path);
+        tree.add_parents(relative);
+        match kind {
+            Kind::Link(target) => tree.fresh.links.push((relative.to_owned(), target.clone())),
+            Kind::Bound => mounts.push(read_only(path, path)),
+        }
+    }
+    for name in ["dev/pts", "dev/shm", "etc", "proc", "run", "tmp", "usr", "var"] {
+        tree.add(Path::new(name), 0o755);
+    }
+    if !own.iter().any(|(path, _)| path.starts_with("/var/tmp")) {
+        tree.fresh.links.push(("var/tmp".into(), "../tmp".into()));
+    }
+    tree.fresh.files = accounts(around.ids);
+    let pts: &[&str] = &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
+    mounts.extend([
+        mount("/proc", "proc", "proc", &["nosuid", "nodev", "noexec", "ro"]),
+        mount("/dev/pts", "devpts", "devpts", pts),
+        tmpfs("/dev/shm", &policy.limits),
+        tmpfs("/tmp", &policy.limits),
+    ]);
+    mounts.extend(own.into_iter().map(|(_, mount)| mount));
+    (tree.fresh, mounts)
+}
+
+/// Who there is: programs look their own user up. Nobody has a password.
+fn accounts((uid, gid): (u32, u32)) -> Vec<(PathBuf, String)> {
+    let known = |names: [(u32, &'static str); 3]| {
+        let mut seen = BTreeSet::new();
+        names.into_iter().filter(move |(id, _)| seen.insert(*id))
+    };
+    let user = |(id, name): (u32, &str)| {
+        let (group, home) = (if id == uid { gid } else { id }, if id == 0 { "/root" } else { "/tmp" });
+        format!("{name}:x:{id}:{group}:{name}:{home}:/bin/sh\n")
+    };
+    let passwd = known([(0, "root"), (65534, "nobody"), (uid, "sandbox")]).map(user).collect();
+    let group = known([(0, "root"), (65534, "nogroup"), (gid, "sandbox")]);
+    let group = group.map(|(id, name)| format!("{name}:x:{id}:\n")).collect();
+    let hosts = "127.0.0.1\tlocalhost sandbox\n::1\tlocalhost sandbox\n".to_owned();
+    vec![("etc/passwd".into(), passwd), ("etc/group".into(), group), ("etc/hosts".into(), hosts)]
+}
