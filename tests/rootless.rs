@@ -371,8 +371,8 @@ fn in_a_control_group_that_is_the_users_limits_and_freezing_are_too() {
 #[test]
 fn a_limit_of_a_controller_that_is_not_delegated_is_an_error() {
     let delegated = Delegated::new("missing");
-    let bundle = plain("true").set("/linux/resources/cpu", json!({"shares": 100}));
+    let bundle = plain("true").set("/linux/resources/rdma", json!({"none0": {"hcaHandles": 1}}));
     let error = Outcome::of(&mut delegated.call(&bundle.making("run", &[]))).refused();
-    assert!(error.starts_with("linux.resources.cpu"), "{error}");
+    assert!(error.starts_with("linux.resources.rdma[\"none0\"]: "), "{error}");
     bundle.assert_nothing_left();
 }
