@@ -6,6 +6,7 @@
 
 pub mod backend;
 mod caller;
+mod command;
 pub mod engine;
 pub mod environment;
 mod export;
@@ -21,10 +22,10 @@ mod tree;
 pub mod view;
 
 pub use caller::Caller;
+pub use command::{Command, Prepared, Running, Sandbox};
 pub use export::{ExportOptions, Exported, NotPacked, Packed, export};
 pub use filter::{default_filter, process_filter};
 pub use outcome::{FAILED, OUT_OF_MEMORY, Outcome, TIMED_OUT, UNSUPPORTED, Usage};
 pub use policy::{
     Amount, Bind, Cpus, Environment, Files, Level, Limits, Network, NetworkMode, Policy, Rlimit, Seccomp, Size, Time,
 };
-pub use supervise::supervise;
