@@ -7,8 +7,10 @@
 pub mod backend;
 mod caller;
 mod command;
+mod decide;
 pub mod engine;
 pub mod environment;
+mod explain;
 mod export;
 mod filter;
 mod outcome;
@@ -22,7 +24,9 @@ mod tree;
 pub mod view;
 
 pub use caller::Caller;
-pub use command::{Command, Prepared, Running, Sandbox};
+pub use command::{Command, Running, Sandbox};
+pub use decide::{decide, run};
+pub use explain::explain;
 pub use export::{ExportOptions, Exported, NotPacked, Packed, export};
 pub use filter::{default_filter, process_filter};
 pub use outcome::{FAILED, OUT_OF_MEMORY, Outcome, TIMED_OUT, UNSUPPORTED, Usage};

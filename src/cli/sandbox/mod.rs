@@ -5,6 +5,7 @@
 
 mod options;
 mod policy;
+mod run;
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -31,7 +32,7 @@ pub(super) const ENTRY: Entry = Entry {
 };
 
 /// All commands of the sandbox.
-static COMMANDS: [Entry; 1] = [entry::<policy::Args>()];
+static COMMANDS: &[Entry] = &[entry::<run::Args>(), entry::<policy::Args>()];
 
 const fn entry<C: Run>() -> Entry {
     Entry {
@@ -100,7 +101,7 @@ fn refused(error: &clap::Error, name: &str) -> Error {
 /// The whole of `procrt sandbox`, for the help, completions and the manual.
 fn all() -> clap::Command {
     let mut list = String::from("Commands:\n");
-    for entry in &COMMANDS {
+    for entry in COMMANDS {
         let about = (entry.command)().get_about().map(ToString::to_string).unwrap_or_default();
         let _ = writeln!(list, "  {:<10}{about}", entry.name);
     }
@@ -137,7 +138,7 @@ mod tests {
     #[test]
     fn the_help_names_every_command() {
         let text = all().render_long_help().to_string();
-        for entry in &COMMANDS {
+        for entry in COMMANDS {
             assert!(text.contains(&format!("\n  {} ", entry.name)), "{} in {text}", entry.name);
         }
     }
