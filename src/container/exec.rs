@@ -79,7 +79,7 @@ pub fn exec(store: &Store, options: &ExecOptions) -> Result<i32> {
     let handles =
         entrance.and_then(|entrance| Ok(JoinHandles { channel: theirs, entrance, first, root: root.transpose()? }));
     let joined = handles.and_then(|handles| {
-        let (pid, pidfd) = clone(&plan, &handles, signals.as_ref(), &cgroup, &record)?;
+        let (pid, pidfd) = clone(&plan, &handles, signals.as_ref(), &ours, &cgroup, &record)?;
         drop(handles);
         let pass_on = |listener: OwnedFd| record.pass_on(listener.as_fd(), pid, status);
         let told = lead(&ours, pid, console.as_ref(), pass_on).and_then(|master| {
@@ -121,11 +121,13 @@ fn clone(
     plan: &JoinPlan,
     handles: &JoinHandles,
     signals: Option<&Signals>,
+    ours: &Channel,
     cgroup: &Cgroup,
     record: &Record,
 ) -> Result<(i32, OwnedFd)> {
     let initial = &plan.container.process.exec_affinity.initial;
-    let clone = |into| process::with_affinity(initial, || init::clone_joining_process(plan, handles, signals, into))?;
+    let clone =
+        |into| process::with_affinity(initial, || init::clone_joining_process(plan, handles, signals, ours, into))?;
     match clone(cgroup.birth_fd()?) {
         // The container has moved its processes into cgroups of its own making: this one goes where its first one is.
         Err(error) if error.errno() == Some(libc::EBUSY) && *cgroup.cgroups() == record.cgroups => {

@@ -10,7 +10,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{chroot, fchdir, setsid};
 use serde::{Deserialize, Serialize};
 
-use super::{Channel, Message, become_process, close_all_but};
+use super::{Channel, Message, become_process, close_all_but, stage};
 use crate::cgroup::Entrance;
 use crate::error::{Context, Result};
 use crate::host::procfs;
@@ -74,7 +74,8 @@ impl JoinHandles {
 }
 
 /// Makes a process that joins a container, as a child of the caller, born in the cgroup v2 directory `cgroup` and in the
-/// container's PID namespace; `signals` are those that the caller holds back. Answers its pid and a pidfd.
+/// container's PID namespace; `signals` are those that the caller holds back, and `ours` the other end of the channel.
+/// Answers its pid and a pidfd.
 ///
 /// # Errors
 /// As clone3(2) and setns(2).
@@ -82,12 +83,20 @@ pub fn clone_joining_process(
     plan: &JoinPlan,
     handles: &JoinHandles,
     signals: Option<&Signals>,
+    ours: &Channel,
     cgroup: Option<BorrowedFd>,
 ) -> Result<(i32, OwnedFd)> {
-    let own_pids = plan.container.namespaces.contains(&Namespace::Pid);
-    let elsewhere = own_pids.then(|| ChildrenElsewhere::begin(handles.first.as_fd())).transpose()?;
+    let Container { namespaces, .. } = &plan.container;
+    let own_pids = namespaces.contains(&Namespace::Pid);
+    let elsewhere = match own_pids.then(|| ChildrenElsewhere::begin(handles.first.as_fd())).transpose() {
+        // A plain user may have children in a PID namespace only from within the user namespace that it belongs to.
+        Err(error) if error.errno() == Some(libc::EPERM) && namespaces.contains(&Namespace::User) => {
+            return clone_from_within(plan, handles, signals, ours, cgroup);
+        }
+        elsewhere => elsewhere?,
+    };
     let made = match clone(0, cgroup, false) {
-        Ok(Cloned::Child) => run(plan, handles, signals),
+        Ok(Cloned::Child) => run(plan, handles, signals, || Ok(())),
         Ok(Cloned::Parent { pid, pidfd }) => Ok((pid, pidfd)),
         Err(errno) => Err(errno).context(|| "make the process (clone3)"),
     };
@@ -95,14 +104,50 @@ pub fn clone_joining_process(
     made
 }
 
+/// The same by an intermediate process, which joins the namespaces and then makes the process as its own sibling.
+fn clone_from_within(
+    plan: &JoinPlan,
+    handles: &JoinHandles,
+    signals: Option<&Signals>,
+    ours: &Channel,
+    cgroup: Option<BorrowedFd>,
+) -> Result<(i32, OwnedFd)> {
+    match clone(0, cgroup, false).context(|| "make the process (clone3)")? {
+        Cloned::Parent { pid: intermediate, .. } => stage::receive_child(intermediate, ours),
+        Cloned::Child => run(plan, handles, signals, || {
+            namespaces::join_for_children(handles.first.as_fd())?;
+            match clone(0, None, true).context(|| "make the process (clone3)")? {
+                Cloned::Child => {
+                    prctl::set_pdeathsig(Signal::SIGKILL).context(|| "be killed with the parent")?;
+                    handles.channel.wait_for_go()
+                }
+                Cloned::Parent { pidfd, .. } => {
+                    handles.channel.send(&Message::Child(pidfd))?;
+                    exit_now(0)
+                }
+            }
+        }),
+    }
+}
+
 /// Returns never: a failure is told to the host's side, and the process ends.
-fn run(plan: &JoinPlan, handles: &JoinHandles, signals: Option<&Signals>) -> ! {
-    let Err(error) = join(plan, handles, signals);
+fn run(
+    plan: &JoinPlan,
+    handles: &JoinHandles,
+    signals: Option<&Signals>,
+    when_joined: impl FnOnce() -> Result<()>,
+) -> ! {
+    let Err(error) = join(plan, handles, signals, when_joined);
     let _ = handles.channel.send(&Message::Failed(error));
     exit_now(1)
 }
 
-fn join(plan: &JoinPlan, handles: &JoinHandles, signals: Option<&Signals>) -> Result<Infallible> {
+fn join(
+    plan: &JoinPlan,
+    handles: &JoinHandles,
+    signals: Option<&Signals>,
+    when_joined: impl FnOnce() -> Result<()>,
+) -> Result<Infallible> {
     let Container { namespaces, process, seccomp, keep_keyring } = &plan.container;
 
     // 1. Processes of the container see this one from its birth: none may look into it, and what it has inherited of its
@@ -126,6 +171,7 @@ fn join(plan: &JoinPlan, handles: &JoinHandles, signals: Option<&Signals>) -> Re
 
     // 3. The namespaces and the root; a session and the container's keyring.
     namespaces::join_those_of(handles.first.as_fd(), namespaces)?;
+    when_joined()?;
     if namespaces.contains(&Namespace::User) {
         namespaces::become_root()?;
         // Another user is another's to end: the kernel has forgotten it.

@@ -62,24 +62,31 @@ pub fn clone_first_process(
         Cloned::Parent { pid: intermediate, .. } => {
             drop(handles);
             restore()?;
-            // When it has ended it has said what it had to say. The first process holds the same end of the channel, and
-            // says nothing before it is told to go on: which of the two is faster does not matter.
-            let ending = wait(Which::Pid(intermediate), true).context(|| "wait for the intermediate process")?;
-            let early = || Err(Error::system("the process that was to join namespaces ended early"));
-            if matches!(ending, Some((_, Ending::Killed(_)))) {
-                return early();
-            }
-            match ours.receive()? {
-                Some(Message::Child(pidfd)) => {
-                    let pid = pid_of(&pidfd).context(what)?;
-                    // A child that is gone already has left its end of the channel.
-                    let _ = ours.send(&Message::Go);
-                    Ok((pid, pidfd, ours))
-                }
-                Some(Message::Failed(error)) => Err(error),
-                _ => early(),
-            }
+            let (pid, pidfd) = receive_child(intermediate, &ours)?;
+            Ok((pid, pidfd, ours))
         }
+    }
+}
+
+/// Waits for the end of an intermediate process, and takes the child that it has made at the other end of `channel`, which
+/// goes on then. Answers the child's pid and a pidfd.
+pub(super) fn receive_child(intermediate: i32, channel: &Channel) -> Result<(i32, OwnedFd)> {
+    // When it has ended it has said what it had to say. Its child holds the same end of the channel, and says nothing
+    // before it is told to go on: which of the two is faster does not matter.
+    let ending = wait(Which::Pid(intermediate), true).context(|| "wait for the intermediate process")?;
+    let early = || Err(Error::system("the process that was to join namespaces ended early"));
+    if matches!(ending, Some((_, Ending::Killed(_)))) {
+        return early();
+    }
+    match channel.receive()? {
+        Some(Message::Child(pidfd)) => {
+            let pid = pid_of(&pidfd).context(|| "make a process in other namespaces (clone3)")?;
+            // A child that is gone already has left its end of the channel.
+            let _ = channel.send(&Message::Go);
+            Ok((pid, pidfd))
+        }
+        Some(Message::Failed(error)) => Err(error),
+        _ => early(),
     }
 }
 

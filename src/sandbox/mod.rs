@@ -13,6 +13,7 @@ pub mod environment;
 mod explain;
 mod export;
 mod filter;
+pub mod image;
 mod outcome;
 mod output;
 mod policy;

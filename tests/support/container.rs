@@ -33,6 +33,12 @@ impl Container {
     #[track_caller]
     pub fn of(bundle: Bundle) -> Self {
         bundle.create().ok();
+        Self::of_created(bundle)
+    }
+
+    /// Starts the container that was created of `bundle`.
+    #[track_caller]
+    pub fn of_created(bundle: Bundle) -> Self {
         bundle.start().ok();
         Self(bundle)
     }

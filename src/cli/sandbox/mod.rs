@@ -3,6 +3,8 @@
 //! A table of commands of its own, each as the other table's are, and with exit statuses of its own: they must not be
 //! taken for those of the program in the sandbox.
 
+mod export;
+mod image;
 mod options;
 mod policy;
 mod run;
@@ -32,7 +34,8 @@ pub(super) const ENTRY: Entry = Entry {
 };
 
 /// All commands of the sandbox.
-static COMMANDS: &[Entry] = &[entry::<run::Args>(), entry::<policy::Args>()];
+static COMMANDS: &[Entry] =
+    &[entry::<run::Args>(), entry::<policy::Args>(), entry::<export::Args>(), entry::<image::Args>()];
 
 const fn entry<C: Run>() -> Entry {
     Entry {
