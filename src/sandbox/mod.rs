@@ -6,8 +6,11 @@
 
 pub mod backend;
 mod caller;
+mod command;
+mod decide;
 pub mod engine;
 pub mod environment;
+mod explain;
 mod export;
 mod filter;
 pub mod image;
@@ -22,10 +25,12 @@ mod tree;
 pub mod view;
 
 pub use caller::Caller;
+pub use command::{Command, Running, Sandbox};
+pub use decide::{decide, run};
+pub use explain::explain;
 pub use export::{ExportOptions, Exported, NotPacked, Packed, export};
 pub use filter::{default_filter, process_filter};
 pub use outcome::{FAILED, OUT_OF_MEMORY, Outcome, TIMED_OUT, UNSUPPORTED, Usage};
 pub use policy::{
     Amount, Bind, Cpus, Environment, Files, Level, Limits, Network, NetworkMode, Policy, Rlimit, Seccomp, Size, Time,
 };
-pub use supervise::supervise;
