@@ -85,6 +85,7 @@ pub fn plan_given(options: &CreateOptions, given: &Given, hierarchies: &Hierarch
     faults.into_result()?;
     let mut plan = plan.ok_or_else(|| crate::Error::config("process: is missing"))?;
     plan.init.attended = true;
+    plan.init.held = given.held;
     plan.init.no_loopback = given.no_loopback;
     Ok(plan)
 }
@@ -162,6 +163,7 @@ fn decide_given(
             preserve_fds: sockets.saturating_add(options.preserve_fds),
             activation,
             attended: false,
+            held: false,
             no_loopback: false,
         },
         cgroup,
