@@ -115,4 +115,5 @@ TOML
     : >"$WORK/etc/registries.conf"
     export CONTAINERS_CONF=$WORK/etc/containers.conf CONTAINERS_STORAGE_CONF=$WORK/etc/storage.conf
     export CONTAINERS_REGISTRIES_CONF=$WORK/etc/registries.conf IMAGE=localhost/$IMAGE_NAME:latest
+    export DEBIAN_IMAGE=localhost/$DEBIAN_NAME:latest
 }

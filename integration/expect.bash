@@ -62,6 +62,10 @@ eventually() {
     fail "not within ten seconds: $*"
 }
 
+# What a shell in Debian's userland does to have the package source that is mounted at /repository, and it alone.
+# shellcheck disable=SC2034 # cases say it
+readonly SOURCES='rm -rf /etc/apt/sources.list*; echo "deb [trusted=yes] file:/repository ./" >/etc/apt/sources.list; apt-get -qq update'
+
 # terminal STATUS [STEP…] -- COMMAND…: the command under a terminal of its own; see terminal.py.
 terminal() {
     exits "$1" python3 "$HERE/terminal.py" "${@:2}"

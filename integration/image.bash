@@ -34,10 +34,66 @@ JSON
     rm -rf -- "$archive"
 }
 
-image_configuration() { # PROGRAM
+# What cases whose names begin with `debian_` run in: Debian's userland, from the tree in DEBIAN_TREE. The image is in
+# $WORK/debian.tar, and in $WORK/repository a package source with one package.
+make_debian_image() {
+    local archive=$WORK/archive
+    mkdir "$archive"
+    tar -C "$DEBIAN_TREE" --exclude './dev/*' --exclude ./.made -cf "$archive/layer.tar" .
+    image_configuration '"bash"' /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin >"$archive/config.json"
+    cat >"$archive/manifest.json" <<JSON
+[{"Config": "config.json", "RepoTags": ["$DEBIAN_NAME:latest"], "Layers": ["layer.tar"]}]
+JSON
+    tar -C "$archive" -cf "$WORK/debian.tar" manifest.json config.json layer.tar
+    rm -rf -- "$archive"
+    make_repository
+}
+
+# A package with what maintainers' scripts do: a user of its own, a set-user-id program, a file with a capability.
+make_repository() {
+    local tree=$WORK/package repository=$WORK/repository file=greeting_1.0_all.deb
+    mkdir -p "$tree/DEBIAN" "$tree/usr/bin" "$repository"
+    cat >"$tree/DEBIAN/control" <<'CONTROL'
+Package: greeting
+Version: 1.0
+Architecture: all
+Maintainer: nobody <nobody@localhost>
+Depends: bash, libcap2-bin
+Description: what cases install
+CONTROL
+    cat >"$tree/DEBIAN/postinst" <<'SCRIPT'
+#!/bin/sh
+set -e
+[ "$1" = configure ] || exit 0
+useradd --system --user-group --no-create-home greeter
+chown greeter:greeter /usr/bin/greeter-id
+chmod 6755 /usr/bin/greeter-id
+setcap cap_chown+ep /usr/bin/greeter-chown
+SCRIPT
+    cat >"$tree/DEBIAN/postrm" <<'SCRIPT'
+#!/bin/sh
+set -e
+[ "$1" != remove ] || userdel greeter
+SCRIPT
+    chmod 755 "$tree"/DEBIAN/post*
+    printf '#!/bin/bash\necho "greetings to $(id -un)"\n' >"$tree/usr/bin/greeting"
+    chmod 755 "$tree/usr/bin/greeting"
+    cp -- "$DEBIAN_TREE/usr/bin/id" "$tree/usr/bin/greeter-id"
+    cp -- "$DEBIAN_TREE/usr/bin/chown" "$tree/usr/bin/greeter-chown"
+    dpkg-deb --build --root-owner-group -Znone "$tree" "$repository/$file" >/dev/null
+    rm -rf -- "$tree"
+    {
+        dpkg-deb --field "$repository/$file"
+        echo "Filename: ./$file"
+        echo "Size: $(stat -c %s "$repository/$file")"
+        echo "SHA256: $(sha256sum "$repository/$file" | cut -d ' ' -f 1)"
+    } >"$repository/Packages"
+}
+
+image_configuration() { # PROGRAM [PATH]
     cat <<JSON
 {"architecture": "$(architecture)", "os": "linux", "created": "2026-01-01T00:00:00Z",
- "config": {"Env": ["PATH=/bin"], "Cmd": [$1]},
+ "config": {"Env": ["PATH=${2-/bin}"], "Cmd": [$1]},
  "rootfs": {"type": "layers", "diff_ids": ["sha256:$(sha256sum "$archive/layer.tar" | cut -d ' ' -f 1)"]},
  "history": [{"created": "2026-01-01T00:00:00Z", "created_by": "integration/image.bash"}]}
 JSON

@@ -20,6 +20,10 @@ load_image() {
     buildah tag "$(buildah images -q | head -n 1)" "$IMAGE"
 }
 
+load_debian_image() {
+    buildah tag "$(buildah pull -q "docker-archive:$WORK/debian.tar:$DEBIAN_NAME:latest")" "$DEBIAN_IMAGE"
+}
+
 first_containers() {
     local container
     container=$(buildah from --cgroup-parent "$CGROUP_PARENT/first" "$IMAGE") && buildah run "$container" true && buildah rm "$container"

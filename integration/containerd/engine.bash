@@ -22,6 +22,10 @@ load_image() {
     done
 }
 
+load_debian_image() {
+    ctr image import --snapshotter "$CONTAINERD_SNAPSHOTTER" "$WORK/debian.tar" >/dev/null
+}
+
 first_containers() {
     ctr run --rm --runc-binary "$RUNTIME_FILE" --cgroup "$CGROUP_PARENT/first" "$IMAGE" first true
 }

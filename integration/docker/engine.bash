@@ -24,6 +24,11 @@ load_image() {
     docker load -q -i "$WORK/image.tar" >/dev/null
 }
 
+load_debian_image() {
+    export DEBIAN_IMAGE=$DEBIAN_NAME
+    docker load -q -i "$WORK/debian.tar" >/dev/null
+}
+
 first_containers() {
     docker run --rm "$IMAGE" true && docker run --rm --network host "$IMAGE" true
 }

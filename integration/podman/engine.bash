@@ -49,6 +49,10 @@ load_image() {
     podman load -q -i "$WORK/image.tar" >/dev/null
 }
 
+load_debian_image() {
+    podman load -q -i "$WORK/debian.tar" >/dev/null
+}
+
 first_containers() {
     podman run --rm --cgroup-parent "$CGROUP_PARENT" "$IMAGE" true &&
         podman run --rm --cgroup-parent "$CGROUP_PARENT" --network host "$IMAGE" true

@@ -6,8 +6,10 @@
 
 pub mod backend;
 mod caller;
+mod decide;
 pub mod engine;
 pub mod environment;
+mod explain;
 mod export;
 mod filter;
 pub mod image;
@@ -22,6 +24,8 @@ mod tree;
 pub mod view;
 
 pub use caller::Caller;
+pub use decide::{decide, run};
+pub use explain::explain;
 pub use export::{ExportOptions, Exported, NotPacked, Packed, export};
 pub use filter::{default_filter, process_filter};
 pub use outcome::{FAILED, OUT_OF_MEMORY, Outcome, TIMED_OUT, UNSUPPORTED, Usage};

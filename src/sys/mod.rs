@@ -6,6 +6,7 @@
 pub mod aside;
 pub mod bpf;
 pub mod child;
+pub mod landlock;
 pub mod memory;
 pub mod mount;
 pub mod netlink;

@@ -113,6 +113,17 @@ pub fn first_not_passed(count: u32) -> Option<u32> {
     })
 }
 
+/// A copy, close-on-exec, of the descriptor `number`, which was passed to this program.
+///
+/// # Errors
+/// `EBADF` if it is not open.
+pub fn copy_passed(number: RawFd) -> Result<OwnedFd, Errno> {
+    // SAFETY: integers only; a number that is no descriptor is an error.
+    let copy = check(libc::c_long::from(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) }))?;
+    // SAFETY: the call gave a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy as RawFd) })
+}
+
 /// Five capability sets as bit masks, bit N for capability number N of linux/capability.h.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ThreadCapabilities {

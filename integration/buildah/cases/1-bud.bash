@@ -82,3 +82,19 @@ case_run_by_itself() {
     [[ -e $WORK/context/by-buildah ]] || fail "what the container wrote is not there"
     terminal 5 expect:'# ' send:'tty\r' expect:'/dev/pts/0' send:'exit 5\r' -- buildah run -t "$container" -- sh
 }
+
+case_debian_build() {
+    mkdir -p "$WORK/context"
+    cp "$WORK/repository"/* "$WORK/context/"
+    cat >"$WORK/Dockerfile" <<DOCKERFILE
+FROM $DEBIAN_IMAGE
+COPY . /repository
+RUN $SOURCES && apt-get -y install greeting
+ENV LC_ALL=C.UTF-8
+USER greeter
+RUN greeting >/tmp/greeting && bash -c 'x=über; echo \${#x}' >>/tmp/greeting
+DOCKERFILE
+    exits 0 build "$WORK/Dockerfile" -t bud-debian
+    same "what the steps left" "$(built bud-debian /tmp/greeting | tr '\n' ' ')" 'greetings to greeter 4 '
+    buildah rmi bud-debian >/dev/null
+}

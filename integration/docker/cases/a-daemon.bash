@@ -125,13 +125,49 @@ case_daemon_compose() {
     command -v docker-compose >/dev/null || cannot "docker-compose is not installed"
     mkdir -p "$WORK/composed"
     cat >"$WORK/composed/docker-compose.yml" <<YAML
-version: "3"
+version: "2.4"
 services:
-  server: { image: $IMAGE, command: sleep 1000, network_mode: none, mem_limit: 64m }
-  client: { image: $IMAGE, command: sleep 1001, network_mode: none, depends_on: [server] }
+  server:
+    image: $IMAGE
+    command: sh -c 'echo serving; while :; do echo "hello from \$\$(hostname)" | nc -l -p 80; done'
+    hostname: castle
+    mem_limit: 64m
+    healthcheck: { test: ["CMD", "true"], interval: 1s }
+  client:
+    image: $IMAGE
+    command: sh -c 'echo asking; exec sleep 1001'
+    depends_on: { server: { condition: service_healthy } }
+    stop_grace_period: 0s
+    volumes: ["kept:/kept"]
+volumes: { kept: {} }
+networks: { default: { ipam: { config: [{ subnet: 10.213.8.0/24 }] } } }
 YAML
-    (cd "$WORK/composed" && docker-compose up -d && docker-compose ps && docker-compose exec -T client true && docker-compose down -t 0) >"$WORK/composed/out" 2>&1 ||
-        fail "$(<"$WORK/composed/out")"
+    compose() { docker-compose --no-ansi -f "$WORK/composed/docker-compose.yml" -p composed "$@"; }
+    exits 0 compose up -d
+    exits 0 compose ps -q
+    same "containers" "$(wc -l <<<"$OUT")" 2
+    same "their runtime" "$(inspect composed_server_1 '{{.HostConfig.Runtime}}')" "$RUNTIME"
+    exits 0 compose logs --no-color
+    has "what one says" "$OUT" '^server_1 .*serving$'
+    has "what the other says" "$OUT" '^client_1 .*asking$'
+    local address
+    address=$(inspect composed_server_1 '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}')
+    exits 0 compose exec -T client nc -w 5 "$address" 80
+    same "from one service to the other" "$OUT" 'hello from castle'
+    exits 5 compose exec -T server sh -c 'exit 5'
+    exits 0 compose up -d --scale client=3
+    same "containers" "$(compose ps -q | wc -l)" 4
+    exits 0 compose run --rm -T client sh -c 'echo once; echo file >/kept/file'
+    has "what ran once" "$OUT" '^once'
+    exits 0 compose exec -T --index=3 client cat /kept/file
+    same "the volume" "$OUT" file
+    exits 0 compose pause server
+    exits 0 compose unpause server
+    exits 0 compose restart -t 0 server
+    exits 0 compose up -d --scale client=1
+    same "containers" "$(compose ps -q | wc -l)" 2
+    exits 0 compose down -t 0 -v
+    same "what is left" "$(docker ps -aq; docker volume ls -q; docker network ls -q --filter name=composed)" ''
 }
 
 case_daemon_learns_of_a_runtime() {

@@ -7,6 +7,7 @@ mod export;
 mod image;
 mod options;
 mod policy;
+mod run;
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -33,7 +34,8 @@ pub(super) const ENTRY: Entry = Entry {
 };
 
 /// All commands of the sandbox.
-static COMMANDS: [Entry; 3] = [entry::<policy::Args>(), entry::<export::Args>(), entry::<image::Args>()];
+static COMMANDS: &[Entry] =
+    &[entry::<run::Args>(), entry::<policy::Args>(), entry::<export::Args>(), entry::<image::Args>()];
 
 const fn entry<C: Run>() -> Entry {
     Entry {
@@ -102,7 +104,7 @@ fn refused(error: &clap::Error, name: &str) -> Error {
 /// The whole of `procrt sandbox`, for the help, completions and the manual.
 fn all() -> clap::Command {
     let mut list = String::from("Commands:\n");
-    for entry in &COMMANDS {
+    for entry in COMMANDS {
         let about = (entry.command)().get_about().map(ToString::to_string).unwrap_or_default();
         let _ = writeln!(list, "  {:<10}{about}", entry.name);
     }
@@ -139,7 +141,7 @@ mod tests {
     #[test]
     fn the_help_names_every_command() {
         let text = all().render_long_help().to_string();
-        for entry in &COMMANDS {
+        for entry in COMMANDS {
             assert!(text.contains(&format!("\n  {} ", entry.name)), "{} in {text}", entry.name);
         }
     }

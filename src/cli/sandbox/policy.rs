@@ -4,11 +4,13 @@ use super::options::Options;
 use crate::cli::global::Global;
 use crate::cli::{Run, print_json};
 use crate::error::Result;
-use crate::sandbox::Policy;
+use crate::sandbox::backend::choose;
+use crate::sandbox::{Caller, Policy};
 
 /// Print a policy, or the schema of policy files
 ///
-/// The policy is that of the options, as run takes them, in the form of a policy file.
+/// The policy is that of the options, as run takes them, in the form of a policy file, and in force on this host: what is
+/// left open has its value. A limit that is not there cannot be had and was not asked for.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -32,6 +34,8 @@ impl Run for Args {
         if self.schema {
             return print_json(&Policy::schema(), true);
         }
-        print_json(&self.options.policy()?, true)
+        let (policy, caller) = (self.options.policy()?, Caller::this_process()?);
+        let choice = choose(&policy, &caller)?;
+        print_json(&policy.effective(&caller, &choice)?, true)
     }
 }

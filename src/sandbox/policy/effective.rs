@@ -13,7 +13,7 @@ use crate::sandbox::view;
 /// Limits where nothing is said.
 const MEMORY: Size = Size(1 << 30);
 const PIDS: u32 = 256;
-const TIMEOUT: Time = Time(Duration::from_secs(300));
+const TIMEOUT: Time = Time(Duration::from_mins(5));
 const GRACE: Time = Time(Duration::from_secs(1));
 const TMPFS_SIZE: Size = Size(64 << 20);
 const RLIMITS: [(Rlimit, Amount); 2] = [(Rlimit::Core, Amount(0)), (Rlimit::Nofile, Amount(1024))];
@@ -42,7 +42,7 @@ impl Policy {
             *path = real(caller, "seccomp", path)?;
         }
         policy.fill_limits(choice);
-        policy.fill_paths(caller)?;
+        policy.fill_paths(caller, bare)?;
         policy.fill_cwd(caller, bare);
         policy.files.hide_home.get_or_insert(!off);
         policy.network.mode.get_or_insert(if off { NetworkMode::Host } else { NetworkMode::None });
@@ -76,14 +76,15 @@ impl Policy {
         }
     }
 
-    fn fill_paths(&mut self, caller: &Caller) -> Result<()> {
+    fn fill_paths(&mut self, caller: &Caller, bare: bool) -> Result<()> {
         let files = &mut self.files;
         for (field, list) in [("ro", &mut files.ro), ("rw", &mut files.rw), ("overlay", &mut files.overlay)] {
             for (at, bind) in list.iter_mut().enumerate() {
                 let source = real(caller, &format!("files.{field}[{at}]"), &bind.source)?;
                 let named = absolute(caller, &bind.source);
                 let climbs = named.components().any(|part| part == std::path::Component::ParentDir);
-                let inside = if climbs { source.clone() } else { plain(&named) };
+                // A process without a root of its own sees the host's paths as they are.
+                let inside = if climbs || bare { source.clone() } else { plain(&named) };
                 bind.destination = Some(bind.destination.take().map_or(inside, |path| plain(&path)));
                 bind.source = source;
             }

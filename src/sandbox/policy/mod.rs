@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(super) use check::ids;
 pub use values::{Amount, Cpus, Size, Time};
 
 /// A sandbox's policy: the fields of a policy file, and the options of `procrt sandbox run`.

@@ -1,11 +1,15 @@
 //! Which way a policy is enforced, and what that way can do: a value that is decided, shown, and then kept to.
 
+mod choose;
+mod groups;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::policy::Level;
+pub use choose::{choose, possible};
 
 /// What carries a policy out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,8 +58,10 @@ pub enum Ability {
     Rootfs,
     /// Other processes cannot be seen, signalled or traced.
     Processes,
-    /// No network, or a loopback interface alone.
+    /// No network.
     Network,
+    /// A loopback interface alone, of its own.
+    Loopback,
     /// Connections to named TCP ports alone.
     TcpPorts,
     /// A filter of system calls.
@@ -80,4 +86,14 @@ pub struct Choice {
     pub enforces: BTreeSet<Ability>,
     /// What it cannot enforce here, each with the reason.
     pub cannot: Vec<(Ability, String)>,
+}
+
+/// A level as it is written.
+pub(super) fn word(level: Level) -> String {
+    serde_json::to_value(level).unwrap_or_default().to_string()
+}
+
+/// Why a level does not do a thing that nothing more is to be said of.
+fn beyond(level: Level) -> String {
+    format!("level {} does not do that (a higher one may)", word(level))
 }

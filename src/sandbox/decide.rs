@@ -1,0 +1,39 @@
+//! From a policy and a command to what is carried out, and to its end.
+
+use std::ffi::OsString;
+
+use super::backend::{Backend, Choice, choose};
+use super::caller::Caller;
+use super::outcome::Outcome;
+use super::policy::Policy;
+use super::running::Job;
+use super::{engine, environment, supervise};
+use crate::error::{Error, Result};
+
+/// Decides everything about `command` under `policy`: the backend, the policy in force, the environment. Nothing is made.
+///
+/// # Errors
+/// As [`choose`] and [`Policy::effective`]; if there is no command.
+pub fn decide(policy: &Policy, caller: &Caller, command: Vec<OsString>) -> Result<(Job, Choice)> {
+    if command.first().is_none_or(|program| program.is_empty()) {
+        return Err(Error::config("there is no command to be run"));
+    }
+    let choice = choose(policy, caller)?;
+    let policy = policy.effective(caller, &choice)?;
+    let environment = environment::build(&policy, caller)?;
+    // What is written to a terminal of its own cannot be counted at the same time.
+    let terminal = caller.terminal && policy.limits.output.is_none();
+    Ok((Job { policy, command, environment, caller_cwd: caller.cwd.clone(), terminal }, choice))
+}
+
+/// Carries it out in this process, which must have one thread, and waits for its end: see [`supervise`](super::supervise()).
+///
+/// # Errors
+/// Why the command could not be run; nothing of it is left then.
+pub fn run(job: &Job, choice: &Choice) -> Result<Outcome> {
+    match choice.backend {
+        Backend::Engine => supervise(job, choice, engine::start),
+        Backend::Process => Err(Error::unsupported("level: this version does not have it yet")),
+        Backend::Runtime { .. } => Err(Error::unsupported("runtime: this version does not have other runtimes yet")),
+    }
+}
