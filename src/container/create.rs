@@ -401,7 +401,7 @@ fn record_of(bundle: &Bundle, plan: &Plan, options: &CreateOptions) -> Record {
         unit: plan.cgroup.scope.as_ref().map(|scope| scope.unit.clone()),
         resources: bundle.spec.linux().as_ref().and_then(|linux| linux.resources().clone()),
         resctrl: None,
-        joining: if plan.init.attended {
+        joining: if plan.init.attended && !plan.init.held {
             // Nobody joins what lives and ends with one command.
             init::Container::default()
         } else {
