@@ -122,6 +122,7 @@ pub(super) fn plan_given(options: &CreateOptions, given: &Given, host: &Host) ->
     faults.into_result()?;
     let mut plan = plan.ok_or_else(|| crate::Error::config("process: is missing"))?;
     plan.init.attended = true;
+    plan.init.held = given.held;
     plan.init.no_loopback = given.no_loopback;
     Ok(plan)
 }
@@ -193,6 +194,7 @@ fn decide_given(
             preserve_fds: sockets.saturating_add(options.preserve_fds),
             activation,
             attended: false,
+            held: false,
             no_loopback: false,
         },
         cgroup,

@@ -40,18 +40,34 @@ pub fn store() -> Store {
 /// # Errors
 /// What is wrong with the policy, what this host cannot do, or the step that failed; nothing is left then.
 pub fn start(job: &Job, _choice: &Choice, signals: &Signals) -> Result<Box<dyn Started>> {
+    Ok(Box::new(Engine { container: contain(job, false, signals)? }))
+}
+
+/// Makes the container of a job without its command, for others to join.
+///
+/// # Errors
+/// As [`start`].
+pub fn hold(job: &Job, signals: &Signals) -> Result<Attended> {
+    contain(job, true, signals)
+}
+
+fn contain(job: &Job, held: bool, signals: &Signals) -> Result<Attended> {
     let system = System::find(job.policy.network.mode == Some(NetworkMode::Host));
     let own = (geteuid().as_raw(), getegid().as_raw());
     let ids = job.policy.user.as_deref().map_or(Ok(own), ids)?;
     let mapped = (own.0 != 0).then_some(own);
-    let given = spec::build(job, &Around { system: &system, ids, mapped, filter: filter(job)? })?;
+    let mut given = spec::build(job, &Around { system: &system, ids, mapped, filter: filter(job)? })?;
     let store = store();
     if let Err(error) = container::sweep(&store, maker_may_live) {
         log::warn!("look for what is left of other sandboxes: {error}");
     }
     let options = CreateOptions { id: own_id(), ..CreateOptions::default() };
-    let container = Attended::start(&store, &options, &given, signals)?;
-    Ok(Box::new(Engine { container }))
+    if held {
+        given.held = true;
+        // Each command's processes can be ended together.
+        given.controllers.push("freezer");
+    }
+    Attended::start(&store, &options, &given, signals)
 }
 
 /// The filter that a policy asks for.

@@ -6,6 +6,7 @@
 
 pub mod backend;
 mod caller;
+mod command;
 pub mod confine;
 mod decide;
 pub mod engine;
@@ -25,6 +26,7 @@ mod tree;
 pub mod view;
 
 pub use caller::Caller;
+pub use command::{Command, Running, Sandbox};
 pub use decide::{decide, run};
 pub use explain::explain;
 pub use export::{ExportOptions, Exported, NotPacked, Packed, export};
@@ -33,4 +35,3 @@ pub use outcome::{FAILED, OUT_OF_MEMORY, Outcome, TIMED_OUT, UNSUPPORTED, Usage}
 pub use policy::{
     Amount, Bind, Cpus, Environment, Files, Level, Limits, Network, NetworkMode, Policy, Rlimit, Seccomp, Size, Time,
 };
-pub use supervise::supervise;

@@ -75,6 +75,7 @@ pub fn build(job: &Job, around: &Around) -> Result<Given> {
         bundle: Bundle { dir: "/".into(), spec, rootfs: "/".into() },
         fresh: Some(fresh),
         no_loopback: network == NetworkMode::None,
+        held: false,
         controllers,
     })
 }
