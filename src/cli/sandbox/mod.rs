@@ -3,6 +3,7 @@
 //! A table of commands of its own, each as the other table's are, and with exit statuses of its own: they must not be
 //! taken for those of the program in the sandbox.
 
+mod check;
 mod export;
 mod image;
 mod options;
@@ -34,8 +35,13 @@ pub(super) const ENTRY: Entry = Entry {
 };
 
 /// All commands of the sandbox.
-static COMMANDS: &[Entry] =
-    &[entry::<run::Args>(), entry::<policy::Args>(), entry::<export::Args>(), entry::<image::Args>()];
+static COMMANDS: &[Entry] = &[
+    entry::<run::Args>(),
+    entry::<policy::Args>(),
+    entry::<check::Args>(),
+    entry::<export::Args>(),
+    entry::<image::Args>(),
+];
 
 const fn entry<C: Run>() -> Entry {
     Entry {
