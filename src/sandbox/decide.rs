@@ -7,7 +7,8 @@ use super::caller::Caller;
 use super::outcome::Outcome;
 use super::policy::Policy;
 use super::running::Job;
-use super::{engine, environment, supervise};
+use super::supervise::supervise;
+use super::{engine, environment};
 use crate::error::{Error, Result};
 
 /// Decides everything about `command` under `policy`: the backend, the policy in force, the environment. Nothing is made.
@@ -26,13 +27,13 @@ pub fn decide(policy: &Policy, caller: &Caller, command: Vec<OsString>) -> Resul
     Ok((Job { policy, command, environment, caller_cwd: caller.cwd.clone(), terminal }, choice))
 }
 
-/// Carries it out in this process, which must have one thread, and waits for its end: see [`supervise`](super::supervise()).
+/// Carries it out in this process, which must have one thread, and waits for its end.
 ///
 /// # Errors
 /// Why the command could not be run; nothing of it is left then.
 pub fn run(job: &Job, choice: &Choice) -> Result<Outcome> {
     match choice.backend {
-        Backend::Engine => supervise(job, choice, engine::start),
+        Backend::Engine => supervise(job, choice, engine::start, None),
         Backend::Process => Err(Error::unsupported("level: this version does not have it yet")),
         Backend::Runtime { .. } => Err(Error::unsupported("runtime: this version does not have other runtimes yet")),
     }

@@ -56,6 +56,18 @@ pub fn clone(namespaces: u64, cgroup: Option<BorrowedFd>, sibling: bool) -> Resu
     Ok(Cloned::Parent { pid: pid as i32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
 }
 
+/// A child as fork(2) makes it, also in a program with threads: of those only this one is in the child, where what another
+/// one holds is held for ever. The C library's memory can be used there (glibc and musl see to that); output through the
+/// standard library and the like are better left alone. Answers the child's pid, and in the child nothing.
+///
+/// # Errors
+/// As fork(2).
+pub fn fork() -> Result<Option<i32>, Errno> {
+    // SAFETY: no arguments; what the child may do is what the caller is told.
+    let pid = check(libc::c_long::from(unsafe { libc::fork() }))?;
+    Ok((pid != 0).then_some(pid as i32))
+}
+
 /// A descriptor of the process `pid` (Linux 5.3).
 ///
 /// # Errors

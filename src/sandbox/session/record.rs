@@ -52,7 +52,8 @@ impl Record {
     pub fn job(&self) -> Job {
         Job {
             policy: self.policy.clone(),
-            command: Vec::new(),
+            // It is not run: it stands for those that come.
+            command: vec!["-".into()],
             environment: self.environment.clone(),
             caller_cwd: self.caller_cwd.clone(),
             terminal: false,
@@ -236,4 +237,3 @@ fn gone(removed: std::io::Result<()>) -> std::io::Result<()> {
         removed => removed,
     }
 }
-
