@@ -97,13 +97,6 @@ fn a_wrong_use_is_one_sentence_and_status_1() {
 }
 
 #[test]
-fn what_is_not_supported_yet_is_refused_and_not_ignored() {
-    assert!(refused(&["--rootless=true", "create", "a"]).starts_with("procrt: --rootless true: "));
-    // Other commands do not care.
-    assert!(procrt(&["--systemd-cgroup", "--rootless", "true", "features"]).status.success());
-}
-
-#[test]
 fn ids_that_are_none_are_refused_by_every_command() {
     for command in ["create", "start", "run", "state", "kill", "delete"] {
         for id in ["..", "../x", "a b", ""] {

@@ -143,7 +143,10 @@ pub(super) fn open_for<'a>(
 ) -> Result<Option<Opened<'a>>> {
     let (mut file, mut value) = (write.file.as_ref(), write.value.as_str());
     let mut opened = open_file(base, dir, file);
-    if opened.as_ref().err() == Some(&Errno::ENOENT) && !write.missing_ok && missing()? {
+    if opened.as_ref().err() == Some(&Errno::ENOENT)
+        && !write.missing_ok
+        && missing().map_err(|error| of_field(write, error))?
+    {
         opened = open_file(base, dir, file);
     }
     if let (Err(Errno::ENOENT), Some(otherwise)) = (&opened, &write.otherwise) {

@@ -8,6 +8,7 @@ use super::devices::DevicePolicy;
 use super::resources::Resources;
 use super::{CgroupPlan, FileWrite, GroupPlan, device_program, systemd};
 use crate::error::Faults;
+use crate::host::caller::makes_no_devices;
 use crate::host::cgroups::{ContainerCgroup, Hierarchies, Hierarchy, Layout, Version};
 
 /// The cgroup below which a container's is, if the configuration names none.
@@ -19,13 +20,22 @@ pub fn needs_own_paths(spec: &Spec) -> bool {
     configured_path(spec).is_some_and(Path::is_relative)
 }
 
+/// Whether this configuration names no control group: then [`Hierarchies::delegation`] counts.
+pub fn names_none(spec: &Spec) -> bool {
+    configured_path(spec).is_none()
+}
+
 /// Decides a container's control groups.
 ///
 /// `linux.cgroupsPath` (config-linux.md, "Control groups") is from the hierarchies' roots if absolute; if relative, it is
 /// below procrt's own cgroup, or on a unified host below that one's parent, which has no processes of its own; without
-/// it, the cgroup is `/procrt/ID`. A value of zero or an empty list among the resources means that nothing is asked for.
+/// it, the cgroup is `/procrt/ID`, or `procrt-ID` where the user may make one, if the hierarchies say that. A value of zero or an empty list among the resources means that nothing is asked for.
 pub fn plan(spec: &Spec, id: &str, hierarchies: &Hierarchies, faults: &mut Faults) -> CgroupPlan {
-    plan_at(&location(spec, id, faults), spec, hierarchies, faults)
+    let place = match &hierarchies.delegation {
+        Some(bases) if configured_path(spec).is_none() => Place::Delegated { name: format!("procrt-{id}"), bases },
+        _ => Place::At(location(spec, id, faults)),
+    };
+    plan_at(&place, spec, hierarchies, faults)
 }
 
 /// Decides the control groups of a container that is a scope of `manager`'s, with `linux.cgroupsPath` in the form
@@ -38,25 +48,38 @@ pub fn plan_scope(
     faults: &mut Faults,
 ) -> CgroupPlan {
     let location = systemd::location(configured_path(spec), id, manager, faults);
-    let mut plan = plan_at(&location.path, spec, hierarchies, faults);
+    let mut plan = plan_at(&Place::At(location.path.clone()), spec, hierarchies, faults);
     systemd::add_scope(&mut plan, (spec, id), hierarchies, (manager, location), faults);
     plan
 }
 
-fn plan_at(location: &Path, spec: &Spec, hierarchies: &Hierarchies, faults: &mut Faults) -> CgroupPlan {
+/// Where a container's cgroups are to be.
+enum Place<'a> {
+    /// In all hierarchies, at this path from the root, or if relative, below procrt's own.
+    At(PathBuf),
+    /// Below those of `bases` that are there.
+    Delegated { name: String, bases: &'a [Option<PathBuf>] },
+}
+
+fn plan_at(place: &Place, spec: &Spec, hierarchies: &Hierarchies, faults: &mut Faults) -> CgroupPlan {
     let mut groups = Vec::with_capacity(hierarchies.list.len());
-    for hierarchy in &hierarchies.list {
-        let path = if location.is_absolute() {
-            location.to_owned()
-        } else {
-            let Some(base) = own_base(hierarchy, hierarchies.layout) else {
-                faults.unsupported(
-                    "linux.cgroupsPath",
-                    format_args!("{location:?} is relative, and procrt's own control group is not known"),
-                );
-                break;
-            };
-            base.join(location)
+    for (index, hierarchy) in hierarchies.list.iter().enumerate() {
+        let path = match place {
+            Place::At(location) if location.is_absolute() => location.to_owned(),
+            Place::At(location) => {
+                let Some(base) = own_base(hierarchy, hierarchies.layout) else {
+                    faults.unsupported(
+                        "linux.cgroupsPath",
+                        format_args!("{location:?} is relative, and procrt's own control group is not known"),
+                    );
+                    break;
+                };
+                base.join(location)
+            }
+            Place::Delegated { name, bases } => match bases.get(index) {
+                Some(Some(base)) => base.join(name),
+                _ => continue,
+            },
         };
         let cgroup = ContainerCgroup { hierarchy: hierarchy.clone(), path };
         let group = GroupPlan::new(cgroup);
@@ -67,16 +90,19 @@ fn plan_at(location: &Path, spec: &Spec, hierarchies: &Hierarchies, faults: &mut
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     let rules = resources.and_then(|r| r.devices().as_deref()).unwrap_or_default();
     let mut plan = CgroupPlan { groups, devices: DevicePolicy::new(rules, faults), scope: None };
-    if plan.groups.is_empty() && faults.is_empty() {
+    let delegated = matches!(place, Place::Delegated { .. });
+    if plan.groups.is_empty() && faults.is_empty() && !delegated {
         faults.unsupported("linux.cgroupsPath", "no control group hierarchy is mounted at or below /sys/fs/cgroup");
         return plan;
     }
-    add_devices(&mut plan, faults);
-    if hierarchies.layout == Layout::Unified {
-        plan.groups[0].owner = owner(spec);
+    add_devices(&mut plan, delegated, faults);
+    if hierarchies.layout == Layout::Unified
+        && let Some(group) = plan.groups.first_mut()
+    {
+        group.owner = owner(spec);
     }
     if let Some(resources) = resources {
-        Resources { groups: &mut plan.groups, faults, live: false }.all(resources);
+        Resources { groups: &mut plan.groups, faults, live: false, delegated }.all(resources);
     }
     plan
 }
@@ -141,8 +167,13 @@ fn own_base(hierarchy: &Hierarchy, layout: Layout) -> Option<&Path> {
     Some(if layout == Layout::Unified { own.parent().unwrap_or(own) } else { own })
 }
 
+/// Says that no control group holds devices back: those that are bound into the root are all there are.
+pub(super) fn left_to_user_namespace() {
+    log::debug!("linux.resources.devices: left to the user namespace, whose root makes no devices: only root may");
+}
+
 /// The device policy: version 1's files where that hierarchy is mounted, else a program on version 2.
-fn add_devices(plan: &mut CgroupPlan, faults: &mut Faults) {
+fn add_devices(plan: &mut CgroupPlan, delegated: bool, faults: &mut Faults) {
     const PATH: &str = "linux.resources.devices";
     let v1 = plan.groups.iter().position(|group| group.cgroup.hierarchy.has("devices"));
     let v2 = plan.groups.iter().position(|group| group.cgroup.hierarchy.version == Version::V2);
@@ -166,6 +197,8 @@ fn add_devices(plan: &mut CgroupPlan, faults: &mut Faults) {
         // Version 2 allows whatever no program refuses.
     } else if let Some(at) = v2 {
         plan.groups[at].device_program = Some(device_program::build(&plan.devices));
+    } else if delegated && makes_no_devices() {
+        left_to_user_namespace();
     } else {
         faults.unsupported(PATH, "no control group hierarchy of this machine can hold devices back");
     }

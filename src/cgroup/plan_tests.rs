@@ -16,7 +16,7 @@ fn hierarchy(version: Version, at: &str, controllers: &[&str], own: &str) -> Hie
 fn unified() -> Hierarchies {
     let controllers = ["cpuset", "cpu", "io", "memory", "pids"];
     let list = vec![hierarchy(Version::V2, "/sys/fs/cgroup", &controllers, "/user.slice/me.scope")];
-    Hierarchies { layout: Layout::Unified, list }
+    Hierarchies::new(Layout::Unified, list)
 }
 
 fn hybrid() -> Hierarchies {
@@ -26,7 +26,7 @@ fn hybrid() -> Hierarchies {
     let mut list: Vec<_> = ["memory", "pids", "cpuset", "devices", "freezer"].iter().map(|name| v1(&[name])).collect();
     list.push(v1(&["cpu", "cpuacct"]));
     list.push(hierarchy(Version::V2, "/sys/fs/cgroup/unified", &["hugetlb"], "/"));
-    Hierarchies { layout: Layout::Hybrid, list }
+    Hierarchies::new(Layout::Hybrid, list)
 }
 
 fn spec(linux: &str) -> Spec {
@@ -209,7 +209,7 @@ fn what_cannot_be_had_is_unsupported() {
     );
     unsupported(r#""memory": {"swappiness": 10, "disableOOMKiller": true}"#, &unified());
     unsupported(r#""cpu": {"realtimeRuntime": 10}"#, &unified());
-    unsupported("", &Hierarchies { layout: Layout::Legacy, list: Vec::new() });
+    unsupported("", &Hierarchies::new(Layout::Legacy, Vec::new()));
 }
 
 #[test]

@@ -93,7 +93,7 @@ pub fn plan_update(
 
 fn groups_of(cgroups: &ContainerCgroups, resources: &LinuxResources, faults: &mut Faults) -> Vec<GroupPlan> {
     let mut groups: Vec<GroupPlan> = cgroups.0.iter().cloned().map(GroupPlan::new).collect();
-    Resources { groups: &mut groups, faults, live: true }.all(resources);
+    Resources { groups: &mut groups, faults, live: true, delegated: cgroups.0.is_empty() }.all(resources);
     groups
 }
 

@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use super::plan::left_to_user_namespace;
 use super::{GroupPlan, control};
 use crate::error::{Context, Error, Kind, Result};
+use crate::host::caller::makes_no_devices;
 
 /// Makes one container's cgroup, and if `take` says so, takes it for as long as the answer is open. What is made goes to
 /// `made`, also on failure.
@@ -40,7 +42,15 @@ pub(super) fn create(plan: &GroupPlan, made: &mut Vec<PathBuf>, take: bool) -> R
     if cpuset {
         inherit_cpuset(&dir)?;
     }
-    control::write_all(None, &dir, &plan.writes, || Ok(false)).map(|()| taken)
+    let of_devices = || plan.writes.iter().all(|write| write.file.starts_with("devices."));
+    match control::write_all(None, &dir, &plan.writes, || Ok(false)) {
+        // Only root of the host may hold devices back.
+        Err(error) if error.errno() == Some(libc::EPERM) && of_devices() && makes_no_devices() => {
+            left_to_user_namespace();
+        }
+        written => written?,
+    }
+    Ok(taken)
 }
 
 /// Gives a cpuset its parent's CPUs and memory nodes where it has none: no process can join it before.

@@ -11,8 +11,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::uio::pread;
 use nix::unistd::{Uid, fchownat};
 
+use super::plan::left_to_user_namespace;
 use super::{GroupPlan, control};
 use crate::error::{Context, Error, Kind, Result};
+use crate::host::caller::makes_no_devices;
 use crate::sys::bpf::{self, Instruction};
 
 /// Where the kernel says which files of a cgroup its owner needs.
@@ -36,7 +38,7 @@ pub(super) fn create(plan: &GroupPlan, made: &mut Vec<PathBuf>) -> Result<OwnedF
     })?;
     if existed {
         control::write_all(Some(fd.as_fd()), &dir, &plan.writes, hand_down_once(plan))?;
-        set_device_program(fd.as_fd(), &dir, plan.device_program.as_deref())?;
+        unless_left(set_device_program(fd.as_fd(), &dir, plan.device_program.as_deref()))?;
         if let Some(owner) = plan.owner {
             give_to(owner, fd.as_fd(), &dir)?;
         }
@@ -61,8 +63,23 @@ fn set_limits(plan: &GroupPlan, fd: BorrowedFd, dir: &Path) -> Result<()> {
         give_to(owner, fd, dir)?;
     }
     let Some(program) = &plan.device_program else { return Ok(()) };
-    let program = bpf::load_device_program(program).context(|| "load the device program")?;
-    bpf::attach_device_program(fd, program.as_fd(), None).context(|| format!("attach the device program to {dir:?}"))
+    let load = || {
+        let program = bpf::load_device_program(program).context(|| "load the device program")?;
+        let what = || format!("attach the device program to {dir:?}");
+        bpf::attach_device_program(fd, program.as_fd(), None).context(what)
+    };
+    unless_left(load())
+}
+
+/// Only root of the host may hold devices back; where it has not to be done, that is no error.
+fn unless_left(done: Result<()>) -> Result<()> {
+    match done {
+        Err(error) if error.errno() == Some(libc::EPERM) && makes_no_devices() => {
+            left_to_user_namespace();
+            Ok(())
+        }
+        done => done,
+    }
 }
 
 /// Gives a cgroup to `owner`: the directory, and the files that the kernel says may be given away (cgroup-v2.rst,
@@ -100,6 +117,10 @@ pub(super) fn explain_birth(error: Error, dir: &Path) -> Error {
     match error.errno().map(Errno::from_raw) {
         Some(Errno::EBUSY) => error.context(format!(
             "control group {dir:?} hands controllers down to others inside it, and so may have no processes of its own"
+        )),
+        Some(Errno::EACCES) => error.context(format!(
+            "control group {dir:?} is not this user's to move processes of procrt's own control group to (cgroups(7), \
+             \"Delegation containment rules\")"
         )),
         Some(Errno::EOPNOTSUPP) => {
             error.context(format!("control group {dir:?}, or one above it, is threaded, and takes no processes"))
@@ -140,7 +161,14 @@ fn hand_down(plan: &GroupPlan) -> Result<()> {
     let words: Vec<String> = plan.controllers.iter().map(|name| format!("+{name}")).collect();
     let value = words.join(" ");
     for dir in control::ancestors(&plan.cgroup) {
-        control::write(&dir, "cgroup.subtree_control", &value).map_err(|error| {
+        let written = control::write(&dir, "cgroup.subtree_control", &value);
+        // Above what is delegated to this user, whoever has done so has seen to it.
+        if written.as_ref().is_err_and(|error| matches!(error.errno(), Some(libc::EACCES | libc::EPERM | libc::EROFS)))
+            && has_handed_down(&dir, &plan.controllers)
+        {
+            continue;
+        }
+        written.map_err(|error| {
             let why = match error.errno().map(Errno::from_raw) {
                 Some(Errno::EBUSY) => "it has processes of its own, which version 2 forbids",
                 Some(Errno::EOPNOTSUPP) => "it, or one above it, is threaded",
@@ -151,6 +179,11 @@ fn hand_down(plan: &GroupPlan) -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+fn has_handed_down(dir: &Path, controllers: &[String]) -> bool {
+    let text = std::fs::read_to_string(dir.join("cgroup.subtree_control")).unwrap_or_default();
+    controllers.iter().all(|name| text.split_whitespace().any(|word| word == name))
 }
 
 /// Kills every process of the subtree, also those that are being forked.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::Run;
-use super::global::{Global, Rootless};
+use super::global::Global;
 use crate::bundle::check_id;
 use crate::container::{self, Activation, CreateOptions, Manager};
 use crate::error::{Error, Result};
@@ -63,12 +63,9 @@ impl Options {
     /// What the container's maker takes.
     ///
     /// # Errors
-    /// `Kind::Config` for an id that is none; `Kind::Unsupported` for `--rootless true`.
+    /// `Kind::Config` for an id that is none.
     pub fn resolve(self, global: &Global) -> Result<CreateOptions> {
         check_id(&self.id)?;
-        if global.rootless == Rootless::True {
-            return Err(Error::unsupported("--rootless true: passing over what is refused is not supported"));
-        }
         let activation = activation()?;
         let notify = activation.as_ref().is_some_and(|activation| activation.notify_socket.is_some());
         let notify_directory =
@@ -85,6 +82,7 @@ impl Options {
             activation,
             notify_directory,
             systemd_cgroup: global.systemd_cgroup,
+            rootless: global.rootless.into(),
             missing_lsm: global.missing_lsm.into(),
         })
     }

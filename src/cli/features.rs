@@ -156,8 +156,9 @@ mod tests {
     use super::*;
     use crate::bundle::Bundle;
     use crate::container::CreateOptions;
-    use crate::container::plan::decide;
+    use crate::container::plan::{Host, decide};
     use crate::error::Faults;
+    use crate::host::caller::Caller;
     use crate::host::cgroups::{Hierarchies, Hierarchy, Layout, Version};
 
     /// What speaks against a configuration with this in `linux`, on a machine with every controller of version 2.
@@ -178,10 +179,11 @@ mod tests {
             controllers: ["cpuset", "cpu", "io", "memory", "pids", "rdma"].map(str::to_owned).into(),
             own_path: None,
         };
-        let hierarchies = Hierarchies { layout: Layout::Unified, list: vec![unified] };
+        let hierarchies = Hierarchies::new(Layout::Unified, vec![unified]);
         let options = CreateOptions { id: "x".to_owned(), ..CreateOptions::default() };
         let mut faults = Faults::default();
-        decide(&bundle, &options, &hierarchies, None, &mut faults);
+        let host = Host { hierarchies: &hierarchies, systemd: None, caller: &Caller::ROOT };
+        decide(&bundle, &options, &host, &mut faults);
         faults.into_result().err().map(|error| error.to_string())
     }
 

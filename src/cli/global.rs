@@ -6,6 +6,7 @@ use clap::{ArgMatches, Args, FromArgMatches, ValueEnum};
 
 use crate::container::{Missing, Store};
 use crate::error::{Context, Result};
+use crate::host::caller::{Caller, in_initial_user_namespace};
 
 /// How the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -14,7 +15,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Whether refusals of the control group's files to an ordinary user are passed over.
+/// Whether a container can do without a control group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Rootless {
     True,
@@ -27,6 +28,16 @@ pub enum Rootless {
 pub enum MissingLsm {
     Error,
     Warn,
+}
+
+impl From<Rootless> for Option<bool> {
+    fn from(rootless: Rootless) -> Self {
+        match rootless {
+            Rootless::True => Some(true),
+            Rootless::False => Some(false),
+            Rootless::Auto => None,
+        }
+    }
 }
 
 impl From<MissingLsm> for Missing {
@@ -68,8 +79,8 @@ pub struct Global {
     #[arg(long)]
     pub systemd_cgroup: bool,
 
-    /// Pass over control group files that may not be written: false and auto (the default) never do, true is not
-    /// supported yet
+    /// Do without a control group where config.json names none, asks for no limits, and this user may not make one:
+    /// true, false (that is an error then), or auto (the default), which is true without root of the host
     #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
     #[arg(hide_default_value = true, hide_possible_values = true)]
     pub rootless: Rootless,
@@ -89,6 +100,9 @@ pub struct Global {
     #[arg(long, short = 'v')]
     pub version: bool,
 }
+
+/// Where root's containers are kept.
+const SYSTEM_ROOT: &str = "/run/procrt";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -123,29 +137,20 @@ impl Global {
     pub fn store(&self) -> Result<Store> {
         let root = match &self.root {
             Some(root) => std::path::absolute(root).context(|| format!("find the root {root:?}"))?,
-            None => default_root(nix::unistd::geteuid().is_root(), std::env::var_os("XDG_RUNTIME_DIR").map(Into::into)),
+            None => return default_store(),
         };
         Ok(Store::new(root))
     }
 }
 
-/// Where containers are kept if nobody says.
-fn default_root(superuser: bool, runtime_dir: Option<PathBuf>) -> PathBuf {
-    match runtime_dir.filter(|dir| !superuser && dir.is_absolute()) {
-        Some(dir) => dir.join("procrt"),
-        None => "/run/procrt".into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_root_is_the_users_own_only_without_root() {
-        assert_eq!(default_root(true, Some("/run/user/0".into())), PathBuf::from("/run/procrt"));
-        assert_eq!(default_root(false, Some("/run/user/7".into())), PathBuf::from("/run/user/7/procrt"));
-        assert_eq!(default_root(false, Some("".into())), PathBuf::from("/run/procrt"));
-        assert_eq!(default_root(false, None), PathBuf::from("/run/procrt"));
-    }
+/// Where containers are kept if nobody says: `/run/procrt`, or in the user's runtime directory for who is not root of the
+/// host. Root in a user namespace can be somebody's who is root there alone, or of a whole system: as other runtimes do, the
+/// name in `USER` tells.
+fn default_store() -> Result<Store> {
+    let Some(dir) = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute()) else {
+        return Ok(Store::new(SYSTEM_ROOT));
+    };
+    let of_user = Caller::find()?.uid != 0
+        || std::env::var_os("USER").is_none_or(|user| user != "root") && !in_initial_user_namespace()?;
+    Ok(if of_user { Store::in_runtime_dir(&dir) } else { Store::new(SYSTEM_ROOT) })
 }

@@ -7,13 +7,14 @@ use nix::errno::Errno;
 
 use super::create::{self, Created, Start};
 use super::delete::destroy;
-use super::plan::plan_given;
+use super::plan::{Host, is_rootless, plan_given};
 use super::record::Record;
 use super::store::{Entry, Store};
 use super::{CreateOptions, delete};
 use crate::bundle::Bundle;
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Kind, Result};
+use crate::host::caller::Caller;
 use crate::host::cgroups::{Hierarchies, Layout};
 use crate::init::{Channel, Message};
 use crate::rootfs::Fresh;
@@ -67,7 +68,12 @@ impl Attended {
             let wanted = |controller: &String| given.controllers.contains(&controller.as_str());
             hierarchies.list.retain(|hierarchy| hierarchy.controllers.iter().any(wanted));
         }
-        let plan = plan_given(options, given, &hierarchies)?;
+        let caller = Caller::find()?;
+        if is_rootless(options, &caller)? {
+            hierarchies = hierarchies.with_delegation()?;
+        }
+        let host = Host { hierarchies: &hierarchies, systemd: None, caller: &caller };
+        let plan = plan_given(options, given, &host)?;
         let created = create::create_planned(store, options, Start::Attended(signals), (&given.bundle, plan), None)?;
         let Created { entry, record, cgroup, pid, pidfd, channel, master, .. } = created;
         let entered = if given.held { stay(&channel, &pidfd).map(|fd| (Some(fd), None)) } else { go(&channel) };

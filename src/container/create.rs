@@ -19,9 +19,11 @@ use crate::bundle::Bundle;
 use crate::cgroup::{Cgroup, systemd};
 use crate::error::{Context, Error, Result};
 use crate::hooks;
+use crate::host::caller::{Caller, capability};
+use crate::host::id_writer::Writers;
 use crate::host::{clock, id_mapping, mounts, procfs};
 use crate::init::{self, Channel, Gate, Handles, Message};
-use crate::namespaces::{self, Namespace, NetDevices};
+use crate::namespaces::{self, Namespace, NamespacesPlan, NetDevices};
 use crate::process;
 use crate::resctrl::Resctrl;
 use crate::rootfs::Sources;
@@ -121,6 +123,8 @@ pub(super) fn create_planned(
     check_preserved(sockets, options.preserve_fds)?;
     plan.init.hooks.check()?;
     let joined = namespaces::Handles::open(&plan.init.namespaces)?;
+    let writers =
+        plan.init.namespaces.makes(Namespace::User).then(|| find_writers(&plan.init.namespaces)).transpose()?;
     let resctrl = plan.resctrl.as_ref().map(Resctrl::find).transpose()?;
     let devices = NetDevices::find(&plan.init.namespaces, joined.get(Namespace::Network))?;
     if let Some(listener) = plan.init.seccomp.as_ref().and_then(|filter| filter.listener.as_ref()) {
@@ -139,7 +143,7 @@ pub(super) fn create_planned(
     record.resctrl = resctrl.as_ref().map(Resctrl::planned);
     let entry = store.claim(&options.id)?;
     let mut unfinished = Unfinished { entry, record, cgroup: None, resctrl, devices, process: None };
-    let made = make(&mut unfinished, &plan, (joined, console, sources, systemd), start);
+    let made = make(&mut unfinished, &plan, (joined, writers, console, sources, systemd), start);
     let (channel, master, signals) = match made {
         Ok(made) => made,
         Err(error) => {
@@ -192,11 +196,16 @@ pub(super) fn check_preserved(sockets: u32, count: u32) -> Result<()> {
     }
 }
 
+fn find_writers(plan: &NamespacesPlan) -> Result<Writers> {
+    Writers::find(&plan.uid_mappings, &plan.gid_mappings, &Caller::find()?)
+}
+
 /// Opens the sources of mounts that only the host's side may open, and that need not wait for the container's namespaces.
 fn open_sources(plan: &Plan, joined: &namespaces::Handles) -> Result<Option<Sources>> {
     let (namespaces, rootfs) = (&plan.init.namespaces, &plan.init.rootfs);
     let sources = if namespaces.restricts_mounts() {
-        return Ok(None);
+        // One that the container's side opens by itself is no mount whose ids it could map.
+        return if plan.init.opens_sources { rootfs.check_not_mapped().map(|()| None) } else { Ok(None) };
     } else if namespaces.has(Namespace::User) && namespaces.has(Namespace::Mount) {
         Some(Sources::open_all(rootfs)?)
     } else {
@@ -211,7 +220,15 @@ fn open_sources(plan: &Plan, joined: &namespaces::Handles) -> Result<Option<Sour
 /// Opens the sources of mounts in the new namespaces of the process `pid`, which waits for them.
 fn send_sources(plan: &Plan, pid: i32, proc: BorrowedFd, channel: &Channel) -> Result<()> {
     let rootfs = &plan.init.rootfs;
-    let sources = namespaces::in_mount_namespace_of(pid, proc, || Sources::open_all(rootfs))?;
+    let sources = match namespaces::in_mount_namespace_of(pid, proc, || Sources::open_all(rootfs)) {
+        // Root without the privileges of root, such as an engine gives to a container, opens nothing there that the child
+        // could not.
+        Err(error) if error.errno() == Some(libc::EPERM) && Caller::lacks(capability::SYS_ADMIN)? => {
+            rootfs.check_not_mapped()?;
+            return channel.send(&Message::Go);
+        }
+        sources => sources?,
+    };
     if rootfs.mounts.iter().any(|mount| mount.id_map.is_some()) {
         let namespace = id_mapping::namespace_of(pid, proc)?;
         sources.map_ids(rootfs, Some(namespace.as_fd()))?;
@@ -221,11 +238,12 @@ fn send_sources(plan: &Plan, pid: i32, proc: BorrowedFd, channel: &Channel) -> R
     Ok(())
 }
 
-type Inputs = (namespaces::Handles, Option<OwnedFd>, Option<Option<Sources>>, Option<systemd::Connection>);
+type Inputs =
+    (namespaces::Handles, Option<Writers>, Option<OwnedFd>, Option<Option<Sources>>, Option<systemd::Connection>);
 type Made = (Channel, Option<OwnedFd>, Option<Box<Signals>>);
 
 fn make(unfinished: &mut Unfinished, plan: &Plan, inputs: Inputs, start: Start) -> Result<Made> {
-    let (joined, console, sources, systemd) = inputs;
+    let (joined, writers, console, sources, systemd) = inputs;
     unfinished.entry.write(&unfinished.record)?;
     // Until it is started, a unit of that name is somebody else's.
     let unit = unfinished.record.unit.take();
@@ -261,10 +279,11 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, inputs: Inputs, start: Start) 
     // 5. What only the host's side can do for it: its ids, the sources of its mounts, the control groups of other hierarchies
     //    or of systemd's, its network devices, what the OOM killer is to think of it.
     let proc = procfs::handle()?;
-    if plan.init.namespaces.makes(Namespace::User) {
-        namespaces::write_id_mappings(&plan.init.namespaces, pid, proc.as_fd())?;
+    if let Some(writers) = writers {
+        let NamespacesPlan { uid_mappings, gid_mappings, .. } = &plan.init.namespaces;
+        writers.write(uid_mappings, gid_mappings, pid, proc.as_fd())?;
     }
-    if plan.init.namespaces.restricts_mounts() {
+    if plan.init.namespaces.restricts_mounts() && !plan.init.opens_sources {
         // A child that is gone has left its reason on the channel.
         send_sources(plan, pid, proc.as_fd(), &channel).map_err(|error| channel.failure().unwrap_or(error))?;
     }
@@ -276,6 +295,8 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, inputs: Inputs, start: Start) 
     if let Some(devices) = &mut unfinished.devices {
         devices.move_to(pid, proc.as_fd())?;
     }
+    // Before the process is another user: its files in procfs are not this user's any more then.
+    process::set_oom_score(&plan.init.process, proc.as_fd(), &pid.to_string())?;
     if plan.init.waits {
         // A child that is gone already has left its reason on the channel.
         let mut entrance = cgroup.entrance()?;
@@ -284,7 +305,6 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, inputs: Inputs, start: Start) 
         }
         let _ = channel.send(&Message::Enter(entrance));
     }
-    process::set_oom_score(&plan.init.process, proc.as_fd(), &pid.to_string())?;
     // Whoever has its pid later must not take another process for it.
     unfinished.record.process = ProcessId::of(pid, proc.as_fd())?;
 
@@ -299,6 +319,7 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, inputs: Inputs, start: Start) 
                     master = Some(fd);
                 }
             },
+            Some(Message::Note(text)) => log::warn!("{text}"),
             Some(Message::Hooks) => {
                 // Hooks come after the lifecycle's step 2, which is what "creating" stands for (runtime.md, "State").
                 let state = hooks::state_json(&state, pid, ContainerState::Created)?;

@@ -1,6 +1,7 @@
 //! Running a process in a container that is there: the host's side, one sequence.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -102,7 +103,7 @@ pub fn join(store: &Store, options: &ExecOptions, signals: Option<&Signals>) -> 
     let handles =
         entrance.and_then(|entrance| Ok(JoinHandles { channel: theirs, entrance, first, root: root.transpose()? }));
     let joined = handles.and_then(|handles| {
-        let (pid, pidfd) = clone(&plan, &handles, signals, &cgroup, &record)?;
+        let (pid, pidfd) = clone(&plan, &handles, signals, &ours, &cgroup, &record)?;
         drop(handles);
         let pass_on = |listener: OwnedFd| record.pass_on(listener.as_fd(), pid, status);
         let told = lead(&ours, pid, console.as_ref(), pass_on).and_then(|master| {
@@ -148,22 +149,41 @@ fn clone(
     plan: &JoinPlan,
     handles: &JoinHandles,
     signals: Option<&Signals>,
+    ours: &Channel,
     cgroup: &Cgroup,
     record: &Record,
 ) -> Result<(i32, OwnedFd)> {
     let initial = &plan.container.process.exec_affinity.initial;
-    let clone = |into| process::with_affinity(initial, || init::clone_joining_process(plan, handles, signals, into))?;
-    match clone(cgroup.birth_fd()?) {
+    let clone = |plan: &JoinPlan, into| {
+        let place = |pid| match &record.unit {
+            Some(unit) => unit.attach(&inside_unit(cgroup, record), pid),
+            None => Ok(()),
+        };
+        let make = || init::clone_joining_process(plan, handles, signals, ours, into, place);
+        process::with_affinity(initial, make)?
+    };
+    match clone(plan, cgroup.birth_fd()?) {
         // The container has moved its processes into cgroups of its own making: this one goes where its first one is.
         Err(error) if error.errno() == Some(libc::EBUSY) && *cgroup.cgroups() == record.cgroups => {
             let pid = record.process.map_or(0, |process| process.pid);
             match cgroup.birth_fd_beside(pid)? {
-                Some(beside) => clone(Some(beside.as_fd())),
+                Some(beside) => clone(plan, Some(beside.as_fd())),
                 None => Err(error),
             }
         }
-        answer => answer,
+        // A user's manager may have made it where that user brings nobody in from a session's control group.
+        Err(error) if error.errno() == Some(libc::EACCES) && record.unit.is_some() => {
+            clone(&JoinPlan { waits: true, ..plan.clone() }, None)
+        }
+        answer => answer.map_err(|error| cgroup.explain_birth(error)),
     }
+}
+
+/// Where in its unit's control group the process is to be.
+fn inside_unit(cgroup: &Cgroup, record: &Record) -> PathBuf {
+    let places = (cgroup.cgroups().0.first(), record.cgroups.0.first());
+    let (Some(place), Some(own)) = places else { return PathBuf::new() };
+    place.path.strip_prefix(&own.path).map(Path::to_owned).unwrap_or_default()
 }
 
 /// Answers the process until it has become its program; gives the terminal's master end, if it is nobody else's.

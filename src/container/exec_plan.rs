@@ -96,6 +96,7 @@ pub(super) fn plan(options: &ExecOptions, mut container: Container, faults: &mut
         terminal,
         preserve_fds: options.preserve_fds,
         attended: options.new_cgroup.is_some(),
+        waits: false,
     };
     check_console(&plan, options, faults);
     let user_namespace = plan.container.namespaces.contains(&Namespace::User);

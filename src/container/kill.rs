@@ -5,7 +5,8 @@ use super::record::ProcessId;
 use super::store::Store;
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Kind, Result};
-use crate::sys::process::pidfd_send_signal;
+use crate::host::pid_namespace;
+use crate::sys::process::{pidfd_open, pidfd_send_signal};
 
 /// Sends `signal` to a container's first process, or with `all` to every process of its control group.
 ///
@@ -16,7 +17,16 @@ pub fn kill(store: &Store, id: &str, signal: i32, all: bool) -> Result<()> {
     // engines look for this wording
     let not_running = || Error::new(Kind::State, format!("kill {id:?}: container not running"));
     let record = entry.read()?.ok_or_else(not_running)?;
-    if all {
+    if all && record.cgroups.0.is_empty() {
+        record.check_known().context(|| format!("kill all of {id:?}"))?;
+        // The kernel ends the others with the first.
+        if signal != libc::SIGKILL
+            && let Some(first) = record.process.filter(|process| !process.is_ending())
+        {
+            let send = |pid| pidfd_open(pid).and_then(|pidfd| pidfd_send_signal(pidfd, signal));
+            return pid_namespace::signal_all(first.pid, send).context(|| format!("kill all of {id:?}"));
+        }
+    } else if all {
         // What a container in the host's PID namespace has left running can be ended when its first process is gone.
         return Cgroup::open(&record.cgroups).kill(signal).context(|| format!("kill all of {id:?}"));
     }

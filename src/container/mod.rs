@@ -64,6 +64,9 @@ pub struct CreateOptions {
     pub notify_directory: Option<PathBuf>,
     /// Ask systemd for the control group.
     pub systemd_cgroup: bool,
+    /// Whether a configuration that names no control group and asks for no limits can do without one, where this user may
+    /// not make it (`--rootless`); None: unless this user is root of the host.
+    pub rootless: Option<bool>,
     /// What becomes of labels for security modules that are not at work.
     pub missing_lsm: Missing,
 }

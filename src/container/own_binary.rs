@@ -4,7 +4,7 @@
 //! to become the container's, or by being it (an image whose program is a link to `/proc/self/exe`). Root in a container
 //! without a user namespace could then open the file for writing once nobody runs it. So procrt runs from a read-only
 //! mount of its file that is attached nowhere: nothing inside can make that writable, and `/proc/PID/exe` leads to no
-//! other. It costs one more execve and no copy.
+//! other. It costs one more execve and no copy. Where nobody in a container could write to the file, nothing has to be done.
 
 use std::ffi::CString;
 use std::io::{Seek, Write};
@@ -18,12 +18,13 @@ use nix::fcntl::{
     OFlag, SealFlag, fcntl, open,
 };
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fstat};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use crate::error::{Context, Result};
+use crate::host::caller::Caller;
 use crate::sys::mount::{MountAttr, OPEN_TREE_CLONE, attr, mount_setattr, open_tree};
-use crate::sys::process::{StringTable, exec, set_name};
+use crate::sys::process::{StringTable, exec, ids_at_start, set_name};
 
 /// Sees to it that this program runs from a file that nobody can write to: executes it again from one, unless it does
 /// already. To be called before a container is made, with one thread.
@@ -33,6 +34,9 @@ use crate::sys::process::{StringTable, exec, set_name};
 pub fn seal() -> Result<()> {
     let what = || "run from a program file that no container can write to";
     let own = open("/proc/self/exe", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).context(what)?;
+    if is_roots_alone(&own) {
+        return Ok(());
+    }
     if is_sealed(&own) {
         // The kernel has named the process after a descriptor.
         let _ = set_name(c"procrt");
@@ -48,6 +52,14 @@ pub fn seal() -> Result<()> {
 /// A string that came from execve, and so has no NUL byte in it.
 fn c_string(bytes: &[u8]) -> CString {
     CString::new(bytes).unwrap_or_default()
+}
+
+/// Whether the file is root's, and nobody else's to write to, and the caller is not and without privileges: then no container
+/// of the caller's has the file's owner in it.
+fn is_roots_alone(own: &OwnedFd) -> bool {
+    ids_at_start().0 != 0
+        && fstat(own).is_ok_and(|stat| stat.st_uid == 0 && stat.st_mode & 0o022 == 0)
+        && Caller::find().is_ok_and(|caller| caller.has_none())
 }
 
 fn is_sealed(own: &OwnedFd) -> bool {

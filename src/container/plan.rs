@@ -12,9 +12,10 @@ use crate::cgroup::systemd::{self, Manager};
 use crate::cgroup::{self, CgroupPlan};
 use crate::error::{Faults, Result};
 use crate::hooks;
-use crate::host::cgroups::{Hierarchies, Layout, Version};
-use crate::host::id_mapping;
+use crate::host::caller::{self, Caller};
+use crate::host::cgroups::{ContainerCgroup, Hierarchies, Hierarchy, Layout, Version};
 use crate::host::lsm::Missing;
+use crate::host::{id_mapping, id_writer};
 use crate::init::InitPlan;
 use crate::namespaces::{self, Namespace, NamespacesPlan};
 use crate::process::{self, Activation, ProcessPlan};
@@ -69,19 +70,55 @@ pub fn plan_with(options: &CreateOptions, systemd: Option<&Manager>) -> Result<(
     if systemd.is_none() && cgroup::needs_own_paths(&bundle.spec) {
         hierarchies = hierarchies.with_own_paths()?;
     }
-    let plan = decide(&bundle, options, &hierarchies, systemd, &mut faults);
+    let caller = Caller::find()?;
+    if systemd.is_none() && cgroup::names_none(&bundle.spec) && is_rootless(options, &caller)? {
+        hierarchies = hierarchies.with_delegation()?;
+    }
+    let host = Host { hierarchies: &hierarchies, systemd, caller: &caller };
+    let plan = decide(&bundle, options, &host, &mut faults);
     faults.into_result()?;
     // Without faults there is a process, so there is a plan.
     plan.map(|plan| (bundle, plan)).ok_or_else(|| crate::Error::config("process: is missing"))
 }
 
-/// The same for what a program has decided, on a host with these hierarchies.
+/// File systems that show what is in a namespace, and where the host has its own.
+const OF_NAMESPACES: [(Namespace, (&str, &str)); 3] = [
+    (Namespace::Network, ("sysfs", "/sys")),
+    (Namespace::Ipc, ("mqueue", "/dev/mqueue")),
+    (Namespace::Pid, ("proc", "/proc")),
+];
+
+/// Whether control groups are made only where this user may: root of the host may everywhere.
+pub(super) fn is_rootless(options: &CreateOptions, caller: &Caller) -> Result<bool> {
+    match options.rootless {
+        Some(rootless) => Ok(rootless),
+        None => Ok(caller.uid != 0 || !caller::in_initial_user_namespace()?),
+    }
+}
+
+/// What a plan depends on beside the bundle.
+#[derive(Debug, Clone, Copy)]
+pub struct Host<'a> {
+    /// The machine's control groups.
+    pub hierarchies: &'a Hierarchies,
+    /// The service manager that is to make the container's.
+    pub systemd: Option<&'a Manager>,
+    /// Who makes the container.
+    pub caller: &'a Caller,
+}
+
+/// What to do with a bundle on this host. Pure: everything wrong goes to `faults`.
+pub fn decide(bundle: &Bundle, options: &CreateOptions, host: &Host, faults: &mut Faults) -> Option<Plan> {
+    decide_given(bundle, None, options, host, faults)
+}
+
+/// The same for what a program has decided.
 ///
 /// # Errors
 /// Everything that is wrong, together.
-pub fn plan_given(options: &CreateOptions, given: &Given, hierarchies: &Hierarchies) -> Result<Plan> {
+pub(super) fn plan_given(options: &CreateOptions, given: &Given, host: &Host) -> Result<Plan> {
     let mut faults = Faults::default();
-    let plan = decide_given(options, &given.bundle, given.fresh.as_ref(), hierarchies, None, &mut faults);
+    let plan = decide_given(&given.bundle, given.fresh.as_ref(), options, host, &mut faults);
     faults.into_result()?;
     let mut plan = plan.ok_or_else(|| crate::Error::config("process: is missing"))?;
     plan.init.attended = true;
@@ -90,26 +127,15 @@ pub fn plan_given(options: &CreateOptions, given: &Given, hierarchies: &Hierarch
     Ok(plan)
 }
 
-/// What to do with a bundle on a host with these hierarchies. Pure: everything wrong goes to `faults`.
-pub fn decide(
-    bundle: &Bundle,
-    options: &CreateOptions,
-    hierarchies: &Hierarchies,
-    systemd: Option<&Manager>,
-    faults: &mut Faults,
-) -> Option<Plan> {
-    decide_given(options, bundle, None, hierarchies, systemd, faults)
-}
-
 fn decide_given(
-    options: &CreateOptions,
     bundle: &Bundle,
     fresh: Option<&Fresh>,
-    hierarchies: &Hierarchies,
-    systemd: Option<&Manager>,
+    options: &CreateOptions,
+    host: &Host,
     faults: &mut Faults,
 ) -> Option<Plan> {
     let spec = &bundle.spec;
+    let Host { hierarchies, systemd, caller } = *host;
     let namespaces = namespaces::plan(spec, faults);
     let cgroup = match systemd {
         None => cgroup::plan(spec, &options.id, hierarchies, faults),
@@ -118,12 +144,15 @@ fn decide_given(
     let resctrl = resctrl::plan(spec, &options.id, faults);
     let process = process::plan(spec, options.missing_lsm, faults);
     let mounts = CgroupMounts::new(&cgroup, hierarchies, &namespaces);
+    let shared: Vec<_> =
+        OF_NAMESPACES.iter().filter(|(kind, _)| !namespaces.has(*kind)).map(|(_, shown)| *shown).collect();
     let around = Surroundings {
         bundle: &bundle.dir,
         rootfs: &bundle.rootfs,
         mount_namespace: namespaces.has(Namespace::Mount),
         user_namespace: namespaces.has(Namespace::User),
         id_mappings: (&namespaces.uid_mappings, &namespaces.gid_mappings),
+        shared: &shared,
         cgroups: &mounts.binds,
         cgroup2: mounts.cgroup2.as_deref(),
         cgroup_links: &mounts.links,
@@ -138,16 +167,18 @@ fn decide_given(
     let filter = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
     let seccomp = filter.map(|filter| seccomp::plan(filter, process.no_new_privileges, faults));
     check_ids(&process, &namespaces, faults);
+    check_plain(&process, &namespaces, caller, faults);
     let mut activation = options.activation.clone();
     if !namespaces.has(Namespace::Mount) {
         activation = activation.map(|activation| Activation { notify_socket: None, ..activation });
     }
     let sockets = activation.as_ref().map_or(0, |activation| activation.sockets);
-    warn_of_missing_capabilities(&process, namespaces.has(Namespace::User));
+    warn_of_missing_capabilities(&process, namespaces.has(Namespace::User) || caller.is_plain());
     Some(Plan {
         init: InitPlan {
             id: options.id.clone(),
             bundle: bundle.dir.clone(),
+            opens_sources: caller.is_plain() && namespaces.restricts_mounts(),
             waits: cgroup.scope.is_some()
                 || namespaces.makes(Namespace::User)
                 || !namespaces.net_devices.is_empty()
@@ -229,7 +260,7 @@ impl CgroupMounts {
         let mut binds = Vec::new();
         let mut links = Vec::new();
         let mut cgroup2 = None;
-        for cgroup in plan.cgroups().0 {
+        for cgroup in plan.cgroups().0.into_iter().chain(left_out(plan, hierarchies)) {
             let hierarchy = &cgroup.hierarchy;
             let name = hierarchy.mount_point.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let whole = hierarchy.version == Version::V2 && !own_root;
@@ -245,6 +276,18 @@ impl CgroupMounts {
         }
         Self { binds, cgroup2, links }
     }
+}
+
+/// procrt's own control groups in the hierarchies in which the container has none: that is where its processes are.
+fn left_out<'a>(plan: &'a CgroupPlan, hierarchies: &'a Hierarchies) -> impl Iterator<Item = ContainerCgroup> + 'a {
+    let has_none = |hierarchy: &&Hierarchy| {
+        !plan.groups.iter().any(|group| group.cgroup.hierarchy.mount_point == hierarchy.mount_point)
+    };
+    let own = |hierarchy: &Hierarchy| {
+        Some(ContainerCgroup { hierarchy: hierarchy.clone(), path: hierarchy.own_path.clone()? })
+    };
+    let possible = if hierarchies.delegation.is_some() { hierarchies.list.as_slice() } else { &[] };
+    possible.iter().filter(has_none).filter_map(own)
 }
 
 /// Ids that a new user namespace does not map cannot be anybody's inside.
@@ -268,6 +311,26 @@ fn check_ids(process: &ProcessPlan, namespaces: &NamespacesPlan, faults: &mut Fa
             format!("process.user.additionalGids[{index}]"),
             format_args!("{gid} is not mapped in linux.gidMappings"),
         );
+    }
+}
+
+/// What takes privileges that a plain user does not have.
+fn check_plain(process: &ProcessPlan, namespaces: &NamespacesPlan, caller: &Caller, faults: &mut Faults) {
+    if caller.is_plain() && !namespaces.has(Namespace::User) {
+        let what = format_args!(
+            "user {} is not root, and so needs a namespace of type \"user\", with linux.uidMappings and linux.gidMappings",
+            caller.uid
+        );
+        faults.add("linux.namespaces", what);
+    }
+    let makes = namespaces.makes(Namespace::User) && id_writer::denies_groups(&namespaces.gid_mappings, caller);
+    if makes && !process.groups.is_empty() {
+        let what = format_args!(
+            "{:?} cannot be set: for the sake of its own groups, a user who maps no other than its own group id has none \
+             (user_namespaces(7), setgroups)",
+            process.groups
+        );
+        faults.add("process.user.additionalGids", what);
     }
 }
 

@@ -146,6 +146,18 @@ impl Record {
         Ok(if Cgroup::open(&self.cgroups).is_frozen()? { Status::Paused } else { Status::Running })
     }
 
+    /// A container without a control group is known by its PID namespace.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`](crate::error::Kind::Unsupported) if it has neither.
+    pub fn check_known(&self) -> Result<()> {
+        if self.own_pids || !self.cgroups.0.is_empty() {
+            return Ok(());
+        }
+        let why = "the container has neither a control group nor a PID namespace of its own to know its processes by";
+        Err(Error::unsupported(why))
+    }
+
     /// The container's state as the specification has it, for hooks; pid and status are the caller's to fill in.
     pub fn oci_state(&self) -> oci_spec::runtime::State {
         let mut state = oci_spec::runtime::State::default();

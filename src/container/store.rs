@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -34,12 +34,19 @@ const MEETING: &str = "meeting";
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
+    /// The root is in a directory from which what has not been used for some time is removed.
+    pruned: bool,
 }
 
 impl Store {
     /// The store at `root`; the directory is made when the first container is.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), pruned: false }
+    }
+
+    /// The store in a user's runtime directory, `$XDG_RUNTIME_DIR`.
+    pub fn in_runtime_dir(dir: &Path) -> Self {
+        Self { root: dir.join("procrt"), pruned: true }
     }
 
     /// The directory that holds one directory per container.
@@ -61,7 +68,7 @@ impl Store {
         let what = || format!("make the container's directory in {:?}", self.root.display().to_string());
         let root = match self.open_root() {
             Err(error) if error.errno() == Some(libc::ENOENT) => {
-                std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.root).context(what)?;
+                self.make_root().context(what)?;
                 self.open_root().context(what)?
             }
             answer => answer.context(what)?,
@@ -107,6 +114,21 @@ impl Store {
         let mut ids: Vec<String> = directories.filter_map(|entry| entry.file_name().into_string().ok()).collect();
         ids.sort();
         Ok(ids)
+    }
+
+    fn make_root(&self) -> Result<()> {
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.root);
+        let denied = |error: &std::io::Error| error.kind() == std::io::ErrorKind::PermissionDenied;
+        if made.as_ref().is_err_and(denied) && std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+            let why = "it is root's; XDG_RUNTIME_DIR, the directory of a user's, is not set, and neither is --root";
+            return Err(Error::from(Errno::EACCES).context(why));
+        }
+        made?;
+        if self.pruned {
+            // So it says that it is to stay (XDG Base Directory Specification).
+            std::fs::set_permissions(&self.root, std::fs::Permissions::from_mode(0o1700))?;
+        }
+        Ok(())
     }
 
     fn open_root(&self) -> Result<OwnedFd> {
@@ -395,102 +417,4 @@ impl Entry {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_id_is_taken_once_and_free_when_removed() {
-        let root = tempfile::tempdir().unwrap();
-        let store = Store::new(root.path().join("a/b"));
-        let entry = store.claim("x").unwrap();
-        assert_eq!(store.claim("x").unwrap_err().kind(), Kind::Exists);
-        assert_eq!(store.ids().unwrap(), ["x"]);
-        entry.remove().unwrap();
-        assert_eq!(store.find("x").unwrap_err().kind(), Kind::NotFound);
-        assert!(store.ids().unwrap().is_empty());
-    }
-
-    #[test]
-    fn a_record_counts_line_by_line_when_its_end_is_written() {
-        let root = tempfile::tempdir().unwrap();
-        let entry = Store::new(root.path()).claim("x").unwrap();
-        assert!(entry.read().unwrap().is_none());
-        let file = root.path().join("x").join(RECORD);
-        std::fs::write(&file, "{\"id\":").unwrap();
-        assert!(entry.read().unwrap().is_none());
-        std::fs::remove_file(&file).unwrap();
-        let record = Record {
-            id: "x".into(),
-            bundle: "/b".into(),
-            rootfs: "/b/r".into(),
-            begun: 1,
-            created: String::new(),
-            annotations: std::collections::BTreeMap::new(),
-            process: None,
-            cgroups: crate::host::cgroups::ContainerCgroups(Vec::new()),
-            unit: None,
-            resources: None,
-            resctrl: None,
-            joining: crate::init::Container::default(),
-            mounts_on_host: None,
-            own_pids: false,
-            nothing_to_start: false,
-            poststart: Vec::new(),
-            poststop: Vec::new(),
-        };
-        entry.write(&record).unwrap();
-        assert_eq!(entry.read().unwrap().unwrap().process, None);
-        let process = ProcessId { pid: 7, start_time: 8 };
-        entry.write_process(process).unwrap();
-        assert_eq!(entry.read().unwrap().unwrap().process, Some(process));
-        let another = Record { begun: 9, process: Some(process), ..record };
-        entry.replace(&another).unwrap();
-        let read = entry.read().unwrap().unwrap();
-        assert_eq!((read.begun, read.process), (9, Some(process)));
-        entry.remove().unwrap();
-    }
-
-    #[test]
-    fn a_gate_is_none_any_more_when_it_is_opened_and_what_is_left_of_it_is_removed() {
-        let root = tempfile::tempdir().unwrap();
-        let entry = Store::new(root.path()).claim("x").unwrap();
-        entry.make_gate().unwrap();
-        assert!(entry.has_gate());
-        entry.open_gate().unwrap();
-        assert!(!entry.has_gate());
-        assert_eq!(std::fs::read_dir(root.path().join("x")).unwrap().count(), 0);
-        std::fs::write(root.path().join("x").join(OPENED), "").unwrap();
-        entry.remove().unwrap();
-    }
-
-    #[test]
-    fn a_container_is_met_if_it_is_there_and_its_socket_is_removed_with_it() {
-        let root = tempfile::tempdir().unwrap();
-        let entry = Store::new(root.path()).claim("x").unwrap();
-        assert!(entry.meet().unwrap().is_none());
-        let socket = entry.make_meeting().unwrap();
-        assert!(entry.meet().unwrap().is_some());
-        drop(socket);
-        assert!(entry.meet().unwrap().is_none());
-        entry.make_gate().unwrap();
-        entry.remove().unwrap();
-        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn a_container_that_is_not_there_is_named_as_engines_look_for_it() {
-        let store = Store::new("/nonexistent/procrt");
-        assert_eq!(store.find("x").unwrap_err().to_string(), r#""x": container does not exist"#);
-    }
-
-    #[test]
-    fn whoever_waited_for_the_lock_of_a_removed_container_finds_none() {
-        let root = tempfile::tempdir().unwrap();
-        let store = Store::new(root.path());
-        let entry = store.claim("x").unwrap();
-        let waiting = store.find("x").unwrap();
-        entry.remove().unwrap();
-        drop(entry);
-        assert_eq!(waiting.lock().unwrap_err().kind(), Kind::NotFound);
-    }
-}
+mod tests;

@@ -10,6 +10,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::{AccessFlags, faccessat};
 use serde::{Deserialize, Serialize};
 
 use super::mounts::unescape;
@@ -78,6 +80,14 @@ impl Hierarchy {
     pub fn has(&self, controller: &str) -> bool {
         self.controllers.iter().any(|name| name == controller)
     }
+
+    /// Whether this user may make cgroups below the one at `path`, and move own processes there: on version 2 that takes
+    /// the list of processes of the one that both places are below (cgroups(7), "Delegation containment rules").
+    fn may_make_below(&self, path: &Path) -> bool {
+        let dir = ContainerCgroup { hierarchy: self.clone(), path: path.to_owned() }.dir();
+        let may_write = |path: &Path| faccessat(AT_FDCWD, path, AccessFlags::W_OK, AtFlags::AT_EACCESS).is_ok();
+        may_write(&dir) && (self.version == Version::V1 || may_write(&dir.join("cgroup.procs")))
+    }
 }
 
 /// All hierarchies of the machine.
@@ -87,9 +97,19 @@ pub struct Hierarchies {
     pub layout: Layout,
     /// The hierarchies, in the order they were mounted.
     pub list: Vec<Hierarchy>,
+    /// Whether a container that names no control group has one only where this user may make it; as long as the list, and
+    /// filled in by [`Hierarchies::with_delegation`] alone: the cgroup of each hierarchy, as seen from the mount point,
+    /// below which the user may.
+    #[serde(skip)]
+    pub delegation: Option<Vec<Option<PathBuf>>>,
 }
 
 impl Hierarchies {
+    /// These hierarchies, all of which containers are to have control groups in.
+    pub fn new(layout: Layout, list: Vec<Hierarchy>) -> Self {
+        Self { layout, list, delegation: None }
+    }
+
     /// Looks at this machine: on a unified host one short file, else `/proc/self/mountinfo` once.
     ///
     /// # Errors
@@ -98,7 +118,7 @@ impl Hierarchies {
         if let Some(controllers) = v2_controllers(Path::new(MOUNT_POINT))? {
             let mount_point = MOUNT_POINT.into();
             let root = Hierarchy { version: Version::V2, mount_point, controllers, own_path: None };
-            return Ok(Self { layout: Layout::Unified, list: vec![root] });
+            return Ok(Self::new(Layout::Unified, vec![root]));
         }
         let mut hierarchies = Self::from_mountinfo(&read("/proc/self/mountinfo", 16 << 10)?);
         if let Some(v2) = hierarchies.list.iter_mut().find(|h| h.version == Version::V2) {
@@ -116,6 +136,24 @@ impl Hierarchies {
         let mountinfo = read("/proc/self/mountinfo", 16 << 10)?;
         self.fill_own_paths(&membership, &mountinfo);
         Ok(self)
+    }
+
+    /// The same, with [`Hierarchies::delegation`]: this user may make cgroups where the directory of procrt's own is the
+    /// user's to write to; on a unified host first beside it, since one that has processes hands down no controllers.
+    ///
+    /// # Errors
+    /// As [`Hierarchies::with_own_paths`].
+    pub fn with_delegation(self) -> Result<Self> {
+        let known = self.list.iter().all(|hierarchy| hierarchy.own_path.is_some());
+        let mut hierarchies = if known { self } else { self.with_own_paths()? };
+        let unified = hierarchies.layout == Layout::Unified;
+        let bases = hierarchies.list.iter().map(|hierarchy| {
+            let own = hierarchy.own_path.as_deref()?;
+            let beside = own.parent().filter(|_| unified);
+            beside.into_iter().chain([own]).find(|base| hierarchy.may_make_below(base)).map(Path::to_owned)
+        });
+        hierarchies.delegation = Some(bases.collect());
+        Ok(hierarchies)
     }
 
     /// The hierarchy that has `controller`: a version 1 hierarchy before version 2, as the kernel has it in one only.
@@ -140,7 +178,7 @@ impl Hierarchies {
         }
         let layout =
             if list.iter().any(|h: &Hierarchy| h.version == Version::V2) { Layout::Hybrid } else { Layout::Legacy };
-        Self { layout, list }
+        Self::new(layout, list)
     }
 
     fn fill_own_paths(&mut self, membership: &str, mountinfo: &str) {

@@ -9,7 +9,7 @@ use oci_spec::runtime::LinuxIdMapping;
 use serde::Serialize;
 
 use super::procfs;
-use crate::error::{Context, Faults, Result};
+use crate::error::{Context, Error, Faults, Result};
 use crate::sys::child::{Which, wait};
 use crate::sys::process::{Cloned, clone, exit_now};
 
@@ -70,18 +70,61 @@ pub fn maps(mappings: &[IdMapping], id: u32) -> bool {
     mappings.iter().any(|map| id >= map.container && id - map.container < map.size)
 }
 
-/// Writes the maps of the new user namespace that process `pid` is in. `proc` is the host's procfs.
+/// Writes the maps of the new user namespace that process `pid` is in, with the privileges over their ids that this process
+/// has. `proc` is the host's procfs.
 ///
 /// # Errors
 /// Names the file and the kernel's refusal.
 pub fn write(uids: &[IdMapping], gids: &[IdMapping], pid: i32, proc: BorrowedFd) -> Result<()> {
-    for (file, mappings) in [("uid_map", uids), ("gid_map", gids)] {
-        let path = format!("{pid}/{file}");
-        let text: String =
-            mappings.iter().map(|map| format!("{} {} {}\n", map.container, map.host, map.size)).collect();
-        procfs::write(proc, &path, &text).context(|| format!("write /proc/{path}"))?;
+    write_map("uid_map", uids, pid, proc)?;
+    write_map("gid_map", gids, pid, proc)
+}
+
+/// Writes one of the two maps.
+pub(super) fn write_map(file: &str, mappings: &[IdMapping], pid: i32, proc: BorrowedFd) -> Result<()> {
+    let path = format!("{pid}/{file}");
+    let text: String = mappings.iter().map(|map| format!("{} {} {}\n", map.container, map.host, map.size)).collect();
+    procfs::write(proc, &path, &text).map_err(|error| {
+        let error = if error.errno() == Some(libc::EPERM) { of_own_map(error, file, mappings, proc) } else { error };
+        error.context(format!("write /proc/{path}"))
+    })
+}
+
+/// Says which ids outside are nobody in the user namespace that this process is in, if that is why they cannot be mapped.
+fn of_own_map(error: Error, file: &str, mappings: &[IdMapping], proc: BorrowedFd) -> Error {
+    let Ok(own) = procfs::read(proc, &format!("self/{file}")) else {
+        return error;
+    };
+    let own = parse(&own);
+    let missing = mappings.iter().find(|map| {
+        // Every id has to be somebody; the map of a namespace is mostly a line or two.
+        let mut next = u64::from(map.host);
+        let end = next + u64::from(map.size);
+        while next < end {
+            let line = own.iter().find(|own| maps(&[**own], next as u32));
+            match line {
+                Some(line) => next = u64::from(line.container) + u64::from(line.size),
+                None => return true,
+            }
+        }
+        false
+    });
+    match missing {
+        Some(map) => error.context(format!(
+            "{}+{} are not all mapped in the user namespace that procrt is in (/proc/self/{file})",
+            map.host, map.size
+        )),
+        None => error,
     }
-    Ok(())
+}
+
+/// The lines of a map of the kernel's (user_namespaces(7)); what is none is left out.
+fn parse(text: &str) -> Vec<IdMapping> {
+    let line = |line: &str| {
+        let mut numbers = line.split_ascii_whitespace().map(|word| word.parse::<u32>().ok());
+        Some(IdMapping { container: numbers.next()??, host: numbers.next()??, size: numbers.next()?? })
+    };
+    text.lines().filter_map(line).collect()
 }
 
 /// A handle on the user namespace of the process `pid`. `proc` is the host's procfs.

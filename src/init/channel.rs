@@ -39,6 +39,8 @@ pub enum Message {
     Terminal(OwnedFd),
     /// From the child: it is under its filter, and this is the listener of the filter's notifications.
     Listener(OwnedFd),
+    /// From the child: what whoever calls procrt should know, a warning.
+    Note(String),
     /// From the child: namespaces and mounts are there, it is the time of the hooks on the host's side.
     Hooks,
     /// From the child: everything is done but starting.
@@ -109,6 +111,7 @@ impl Channel {
             Message::Listener(listener) => (b'L', Vec::new(), std::slice::from_ref(listener)),
             Message::Ended(Ending::Exited(status)) => (b'X', status.to_ne_bytes().to_vec(), &[]),
             Message::Ended(Ending::Killed(signal)) => (b'K', signal.to_ne_bytes().to_vec(), &[]),
+            Message::Note(text) => (b'N', text.as_bytes().to_vec(), &[]),
             Message::Hooks => (b'H', Vec::new(), &[]),
             Message::Ready => (b'R', Vec::new(), &[]),
             Message::Failed(error) => (b'F', encode(error), &[]),
@@ -177,19 +180,20 @@ impl Channel {
         Ok(())
     }
 
-    /// Waits for `count` mounts that the root is made of.
+    /// Waits for `count` mounts that the root is made of; none if the child is to open them by itself.
     ///
     /// # Errors
     /// If the other side is gone, or says something else.
-    pub fn wait_for_sources(&self, count: usize) -> Result<Vec<OwnedFd>> {
+    pub fn wait_for_sources(&self, count: usize) -> Result<Option<Vec<OwnedFd>>> {
         let mut trees = Vec::new();
         while trees.len() < count {
             match self.receive()? {
                 Some(Message::Sources(more)) => trees.extend(more),
+                Some(Message::Go) => return Ok(None),
                 _ => return Err(Error::system("the process that was making the container is gone")),
             }
         }
-        Ok(trees)
+        Ok(Some(trees))
     }
 
     /// Waits until the other side says to go on.
@@ -240,6 +244,7 @@ fn decode(packet: &[u8], mut descriptors: Vec<OwnedFd>) -> Result<Option<Message
             let number = number.map_err(|_| Error::system("a message on the channel is cut"))?;
             Message::Ended(if *tag == b'X' { Ending::Exited(number) } else { Ending::Killed(number) })
         }
+        (b'N', _) => Message::Note(String::from_utf8_lossy(body).into_owned()),
         (b'H', _) => Message::Hooks,
         (b'R', _) => Message::Ready,
         (b'F', _) => Message::Failed(decode_error(body)),

@@ -10,7 +10,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{chroot, fchdir, setsid};
 use serde::{Deserialize, Serialize};
 
-use super::{Channel, Message, become_process, close_all_but};
+use super::{Channel, Message, become_process, close_all_but, stage};
 use crate::cgroup::Entrance;
 use crate::error::{Context, Result};
 use crate::host::procfs;
@@ -18,7 +18,8 @@ use crate::namespaces::{self, ChildrenElsewhere, Namespace};
 use crate::process::{self, ProcessPlan};
 use crate::rootfs;
 use crate::seccomp::Filter;
-use crate::sys::process::{Cloned, clone, exit_now};
+use crate::sys::child::{Which, wait};
+use crate::sys::process::{Cloned, clone, exit_now, pidfd_open, pidfd_send_signal};
 use crate::terminal::TerminalPlan;
 use crate::terminal::pty::Pty;
 use crate::terminal::signals::Signals;
@@ -51,6 +52,8 @@ pub struct JoinPlan {
     pub preserve_fds: u32,
     /// It is killed when its maker ends.
     pub attended: bool,
+    /// It waits until somebody has moved it to the container's control group.
+    pub waits: bool,
 }
 
 /// What the host's side has opened for a joining process.
@@ -76,35 +79,98 @@ impl JoinHandles {
 }
 
 /// Makes a process that joins a container, as a child of the caller, born in the cgroup v2 directory `cgroup` and in the
-/// container's PID namespace; `signals` are those that the caller holds back. Answers its pid and a pidfd.
+/// container's PID namespace; `signals` are those that the caller holds back, and `ours` the other end of the channel. If the
+/// plan has it wait, `place` is called with its pid, and has it in the container's control group when that returns.
+/// Answers its pid and a pidfd.
 ///
 /// # Errors
-/// As clone3(2) and setns(2).
+/// As clone3(2) and setns(2), and those of `place`.
 pub fn clone_joining_process(
     plan: &JoinPlan,
     handles: &JoinHandles,
     signals: Option<&Signals>,
+    ours: &Channel,
     cgroup: Option<BorrowedFd>,
+    place: impl FnOnce(i32) -> Result<()>,
 ) -> Result<(i32, OwnedFd)> {
-    let own_pids = plan.container.namespaces.contains(&Namespace::Pid);
-    let elsewhere = own_pids.then(|| ChildrenElsewhere::begin(handles.first.as_fd())).transpose()?;
+    let Container { namespaces, .. } = &plan.container;
+    let own_pids = namespaces.contains(&Namespace::Pid);
+    let elsewhere = match own_pids.then(|| ChildrenElsewhere::begin(handles.first.as_fd())).transpose() {
+        // A plain user may have children in a PID namespace only from within the user namespace that it belongs to.
+        Err(error) if error.errno() == Some(libc::EPERM) && namespaces.contains(&Namespace::User) => {
+            return clone_from_within(plan, handles, signals, ours, cgroup, place);
+        }
+        elsewhere => elsewhere?,
+    };
     let made = match clone(0, cgroup, false) {
-        Ok(Cloned::Child) => run(plan, handles, signals),
-        Ok(Cloned::Parent { pid, pidfd }) => Ok((pid, pidfd)),
+        Ok(Cloned::Child) => run(plan, handles, signals, || Ok(())),
+        Ok(Cloned::Parent { pid, pidfd }) => let_on(plan, ours, pid, place).map(|()| (pid, pidfd)),
         Err(errno) => Err(errno).context(|| "make the process (clone3)"),
     };
     elsewhere.map_or(Ok(()), ChildrenElsewhere::end)?;
     made
 }
 
+/// Has a process that waits for it in its control group; one that cannot be there is ended.
+fn let_on(plan: &JoinPlan, ours: &Channel, pid: i32, place: impl FnOnce(i32) -> Result<()>) -> Result<()> {
+    if !plan.waits {
+        return Ok(());
+    }
+    // One that is gone already has left its reason on the channel.
+    place(pid).map(|()| drop(ours.send(&Message::Go))).inspect_err(|_| {
+        let _ = pidfd_open(pid).and_then(|pidfd| pidfd_send_signal(pidfd, libc::SIGKILL));
+        let _ = wait(Which::Pid(pid), true);
+    })
+}
+
+/// The same by an intermediate process, which joins the namespaces and then makes the process as its own sibling.
+fn clone_from_within(
+    plan: &JoinPlan,
+    handles: &JoinHandles,
+    signals: Option<&Signals>,
+    ours: &Channel,
+    cgroup: Option<BorrowedFd>,
+    place: impl FnOnce(i32) -> Result<()>,
+) -> Result<(i32, OwnedFd)> {
+    match clone(0, cgroup, false).context(|| "make the process (clone3)")? {
+        Cloned::Parent { pid: intermediate, .. } => {
+            let_on(plan, ours, intermediate, place)?;
+            stage::receive_child(intermediate, ours)
+        }
+        Cloned::Child => run(plan, handles, signals, || {
+            namespaces::join_for_children(handles.first.as_fd())?;
+            match clone(0, None, true).context(|| "make the process (clone3)")? {
+                Cloned::Child => {
+                    prctl::set_pdeathsig(Signal::SIGKILL).context(|| "be killed with the parent")?;
+                    handles.channel.wait_for_go()
+                }
+                Cloned::Parent { pidfd, .. } => {
+                    handles.channel.send(&Message::Child(pidfd))?;
+                    exit_now(0)
+                }
+            }
+        }),
+    }
+}
+
 /// Returns never: a failure is told to the host's side, and the process ends.
-fn run(plan: &JoinPlan, handles: &JoinHandles, signals: Option<&Signals>) -> ! {
-    let Err(error) = join(plan, handles, signals);
+fn run(
+    plan: &JoinPlan,
+    handles: &JoinHandles,
+    signals: Option<&Signals>,
+    when_joined: impl FnOnce() -> Result<()>,
+) -> ! {
+    let Err(error) = join(plan, handles, signals, when_joined);
     let _ = handles.channel.send(&Message::Failed(error));
     exit_now(1)
 }
 
-fn join(plan: &JoinPlan, handles: &JoinHandles, signals: Option<&Signals>) -> Result<Infallible> {
+fn join(
+    plan: &JoinPlan,
+    handles: &JoinHandles,
+    signals: Option<&Signals>,
+    when_joined: impl FnOnce() -> Result<()>,
+) -> Result<Infallible> {
     let Container { namespaces, process, seccomp, keep_keyring } = &plan.container;
 
     // 1. Processes of the container see this one from its birth: none may look into it, and what it has inherited of its
@@ -118,6 +184,9 @@ fn join(plan: &JoinPlan, handles: &JoinHandles, signals: Option<&Signals>) -> Re
     if process.exec_affinity.initial.is_empty() {
         process::forget_affinity()?;
     }
+    if plan.waits {
+        handles.channel.wait_for_go()?;
+    }
     handles.entrance.enter()?;
     process::set_affinity(&process.exec_affinity.last)?;
     let proc = procfs::handle()?;
@@ -128,6 +197,7 @@ fn join(plan: &JoinPlan, handles: &JoinHandles, signals: Option<&Signals>) -> Re
 
     // 3. The namespaces and the root; a session and the container's keyring.
     namespaces::join_those_of(handles.first.as_fd(), namespaces)?;
+    when_joined()?;
     if namespaces.contains(&Namespace::User) {
         namespaces::become_root()?;
         // Another user is another's to end: the kernel has forgotten it.

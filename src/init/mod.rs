@@ -78,6 +78,9 @@ pub struct InitPlan {
     /// A network namespace of its own has no interface that is up.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_loopback: bool,
+    /// It opens the mounts that its root is made of by itself: nobody outside of its user namespace has privileges there.
+    #[serde(skip)]
+    pub opens_sources: bool,
     /// It waits for its ids to be mapped, for its network devices, or for control groups that it was not born in.
     #[serde(skip)]
     pub waits: bool,
@@ -190,7 +193,12 @@ fn prepare(
     process::forget_affinity()?;
     Root::set_propagation(&plan.rootfs)?;
     let sources = if plan.namespaces.restricts_mounts() {
-        Some(Sources::received(channel.wait_for_sources(Sources::count(&plan.rootfs))?, &plan.rootfs)?)
+        let received =
+            if plan.opens_sources { None } else { channel.wait_for_sources(Sources::count(&plan.rootfs))? };
+        Some(match received {
+            Some(trees) => Sources::received(trees, &plan.rootfs)?,
+            None => Sources::open_all(&plan.rootfs)?,
+        })
     } else {
         sources
     };
@@ -220,6 +228,7 @@ fn prepare(
     root.furnish()?;
     root.mount_all(binds)?;
     root.make_devices()?;
+    root.take_notes().into_iter().try_for_each(|note| channel.send(&Message::Note(note)))?;
     root.make_cwd()?;
     if let Some(terminal) = &plan.terminal {
         let pty = Pty::open(root.open_ptmx()?, terminal.size)?;

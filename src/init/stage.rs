@@ -26,7 +26,13 @@ pub fn clone_first_process(
 ) -> Result<(i32, OwnedFd, Channel)> {
     let flags = plan.namespaces.clone_flags();
     let what = || "make the container's first process (clone3)";
-    let elsewhere = handles.joined.get(Namespace::Pid).map(ChildrenElsewhere::begin).transpose()?;
+    let joins_user = plan.namespaces.joins(Namespace::User);
+    let elsewhere = match handles.joined.get(Namespace::Pid).map(ChildrenElsewhere::begin).transpose() {
+        // A plain user joins it from within the user namespace that it belongs to.
+        Err(error) if error.errno() == Some(libc::EPERM) && joins_user => None,
+        elsewhere => elsewhere?,
+    };
+    let pids_later = elsewhere.is_none();
     let restore = || elsewhere.map_or(Ok(()), ChildrenElsewhere::end);
     if !plan.namespaces.takes_intermediate() {
         return match clone(flags, cgroup, false).context(what)? {
@@ -47,7 +53,7 @@ pub fn clone_first_process(
     match clone(0, cgroup, false).context(what)? {
         Cloned::Child => {
             drop(ours);
-            let error = match intermediate(plan, &mut handles, flags) {
+            let error = match intermediate(plan, &mut handles, flags, pids_later) {
                 Ok(None) => exit_now(0),
                 Ok(Some(Child)) => match handles.channel.wait_for_go() {
                     Ok(()) => run(plan, handles, signals),
@@ -62,30 +68,37 @@ pub fn clone_first_process(
         Cloned::Parent { pid: intermediate, .. } => {
             drop(handles);
             restore()?;
-            // When it has ended it has said what it had to say. The first process holds the same end of the channel, and
-            // says nothing before it is told to go on: which of the two is faster does not matter.
-            let ending = wait(Which::Pid(intermediate), true).context(|| "wait for the intermediate process")?;
-            let early = || Err(Error::system("the process that was to join namespaces ended early"));
-            if matches!(ending, Some((_, Ending::Killed(_)))) {
-                return early();
-            }
-            match ours.receive()? {
-                Some(Message::Child(pidfd)) => {
-                    let pid = pid_of(&pidfd).context(what)?;
-                    // A child that is gone already has left its end of the channel.
-                    let _ = ours.send(&Message::Go);
-                    Ok((pid, pidfd, ours))
-                }
-                Some(Message::Failed(error)) => Err(error),
-                _ => early(),
-            }
+            let (pid, pidfd) = receive_child(intermediate, &ours)?;
+            Ok((pid, pidfd, ours))
         }
+    }
+}
+
+/// Waits for the end of an intermediate process, and takes the child that it has made at the other end of `channel`, which
+/// goes on then. Answers the child's pid and a pidfd.
+pub(super) fn receive_child(intermediate: i32, channel: &Channel) -> Result<(i32, OwnedFd)> {
+    // When it has ended it has said what it had to say. Its child holds the same end of the channel, and says nothing
+    // before it is told to go on: which of the two is faster does not matter.
+    let ending = wait(Which::Pid(intermediate), true).context(|| "wait for the intermediate process")?;
+    let early = || Err(Error::system("the process that was to join namespaces ended early"));
+    if matches!(ending, Some((_, Ending::Killed(_)))) {
+        return early();
+    }
+    match channel.receive()? {
+        Some(Message::Child(pidfd)) => {
+            let pid = pid_of(&pidfd).context(|| "make a process in other namespaces (clone3)")?;
+            // A child that is gone already has left its end of the channel.
+            let _ = channel.send(&Message::Go);
+            Ok((pid, pidfd))
+        }
+        Some(Message::Failed(error)) => Err(error),
+        _ => early(),
     }
 }
 
 struct Child;
 
-fn intermediate(plan: &InitPlan, handles: &mut Handles, flags: u64) -> Result<Option<Child>> {
+fn intermediate(plan: &InitPlan, handles: &mut Handles, flags: u64, pids_later: bool) -> Result<Option<Child>> {
     // The user namespace's root may look into whoever is in it, and a PID namespace that is joined has processes that see
     // the first process from its birth. Becoming root does this too, but not where that is root of the host.
     prctl::set_dumpable(false).context(|| "be out of the reach of other processes")?;
@@ -93,6 +106,9 @@ fn intermediate(plan: &InitPlan, handles: &mut Handles, flags: u64) -> Result<Op
     handles.joined.join_early()?;
     if plan.namespaces.joins(Namespace::User) {
         namespaces::join(&handles.joined, |kind| kind == Namespace::User)?;
+        if let Some(pids) = handles.joined.get(Namespace::Pid).filter(|_| pids_later) {
+            namespaces::join_for_children(pids)?;
+        }
         namespaces::become_root()?;
     }
     match clone(flags, None, true).context(|| "make the container's first process (clone3)")? {

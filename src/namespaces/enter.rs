@@ -11,7 +11,7 @@ use nix::unistd::{Gid, Uid, chroot, fchdir, setresgid, setresuid};
 
 use super::{Namespace, NamespacesPlan};
 use crate::error::{Context, Error, Result};
-use crate::host::{id_mapping, procfs};
+use crate::host::procfs;
 use crate::sys;
 use crate::sys::aside::aside;
 
@@ -116,6 +116,15 @@ pub fn join_those_of(process: BorrowedFd, kinds: &[Namespace]) -> Result<()> {
     setns(process, CloneFlags::from_bits_retain(flags as i32)).context(|| "join the container's namespaces")
 }
 
+/// Has this process's children born from now on in the PID namespace that `namespace` refers to, or that the process behind
+/// it, a pidfd, is in.
+///
+/// # Errors
+/// As setns(2).
+pub fn join_for_children(namespace: BorrowedFd) -> Result<()> {
+    setns(namespace, CloneFlags::CLONE_NEWPID).context(|| "join the pid namespace")
+}
+
 /// Does something in the mount namespace of the process `pid`, as this process with its privileges, and below that process's
 /// root; what is opened there is open here. `proc` is the host's procfs. `act` must not panic.
 ///
@@ -147,7 +156,7 @@ impl ChildrenElsewhere {
     pub fn begin(namespace: BorrowedFd) -> Result<Self> {
         let proc = procfs::handle()?;
         let own = procfs::open(proc.as_fd(), "self/ns/pid", OFlag::O_RDONLY).context(|| "open /proc/self/ns/pid")?;
-        setns(namespace, CloneFlags::CLONE_NEWPID).context(|| "join the pid namespace")?;
+        join_for_children(namespace)?;
         Ok(Self(own))
     }
 
@@ -160,24 +169,18 @@ impl ChildrenElsewhere {
     }
 }
 
-/// Writes the id maps of the new user namespace that process `pid` is in. `proc` is the host's procfs.
+/// Becomes root of the user namespace that this process is in, so that it owns what it makes. Where nobody is root there, it
+/// stays who it is.
 ///
 /// # Errors
-/// Names the file and the kernel's refusal.
-pub fn write_id_mappings(plan: &NamespacesPlan, pid: i32, proc: BorrowedFd) -> Result<()> {
-    id_mapping::write(&plan.uid_mappings, &plan.gid_mappings, pid, proc)
-}
-
-/// Becomes root of the user namespace that this process is in, so that it owns what it makes.
-///
-/// # Errors
-/// `EINVAL` if id 0 is not mapped there.
+/// As setresuid(2).
 pub fn become_root() -> Result<()> {
     // Groups of the host mean nothing inside; where setgroups is denied they cannot be dropped and have no name inside.
     let _ = sys::process::set_groups(&[]);
     let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
-    setresgid(gid, gid, gid).context(|| "become group 0 of the user namespace")?;
-    setresuid(uid, uid, uid).context(|| "become user 0 of the user namespace")
+    let unless_unmapped = |answer| if answer == Err(Errno::EINVAL) { Ok(()) } else { answer };
+    unless_unmapped(setresgid(gid, gid, gid)).context(|| "become group 0 of the user namespace")?;
+    unless_unmapped(setresuid(uid, uid, uid)).context(|| "become user 0 of the user namespace")
 }
 
 /// Makes the time namespace, shifts its clocks and enters it: it takes offsets only while it is empty.

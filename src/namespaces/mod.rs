@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::host::id_mapping::IdMapping;
 pub use enter::{
-    ChildrenElsewhere, Handles, become_root, bring_up_loopback, enter_time, in_mount_namespace_of, join, join_those_of,
-    write_id_mappings,
+    ChildrenElsewhere, Handles, become_root, bring_up_loopback, enter_time, in_mount_namespace_of, join,
+    join_for_children, join_those_of,
 };
 pub use net_devices::{NetDevice, NetDevices};
 pub use plan::plan;

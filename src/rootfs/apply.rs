@@ -1,5 +1,6 @@
 //! Making the root, step by step; the steps' order is the caller's (`init`).
 
+use std::cell::RefCell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -151,6 +152,8 @@ fn copy_tree(path: &Path, recursive: bool) -> Result<OwnedFd> {
 pub struct Root<'a> {
     pub(super) plan: &'a RootfsPlan,
     pub(super) fd: OwnedFd,
+    /// What is otherwise than asked for.
+    pub(super) notes: RefCell<Vec<String>>,
 }
 
 impl<'a> Root<'a> {
@@ -187,7 +190,12 @@ impl<'a> Root<'a> {
         }
         let place = open(place, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).context(what)?;
         move_mount(&root, &place).context(what)?;
-        Ok(Self { plan, fd: root })
+        Ok(Self { plan, fd: root, notes: RefCell::default() })
+    }
+
+    /// What was made otherwise than asked for, as this kernel does not let a user namespace's root do it: sentences.
+    pub fn take_notes(&self) -> Vec<String> {
+        self.notes.take()
     }
 
     /// Furnishes a root that was made for the container. The caller's umask must be 0.

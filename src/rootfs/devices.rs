@@ -9,10 +9,11 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, mknodat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
 
-use super::Device;
 use super::apply::Root;
 use super::inside::{Leaf, stat_at};
+use super::{Device, Switch};
 use crate::error::{Context, Error, Result};
+use crate::host::caller::in_initial_user_namespace;
 use crate::sys::mount::{OPEN_TREE_CLONE, c_string, move_mount, open_tree};
 
 /// The links of config-linux.md, "Default Devices": path below /dev, and target.
@@ -60,7 +61,11 @@ impl Root<'_> {
             if self.plan.bind_devices && device.kind != libc::S_IFIFO {
                 self.bind_device(device).context(what)?;
             } else {
-                make_node(parent, name, device).context(what)?;
+                match make_node(parent, name, device) {
+                    // In a user namespace that is not the container's own it is the same.
+                    Err(error) if self.is_bound(device, &error) => self.bind_device(device).context(what)?,
+                    made => made.context(what)?,
+                }
             }
         }
         for (name, target) in LINKS {
@@ -68,6 +73,13 @@ impl Root<'_> {
         }
         // The multiplexer of the container's own devpts, not the host's.
         make_link(dev.as_fd(), "ptmx", "pts/ptmx", true).context(|| "link \"/dev/ptmx\"")
+    }
+
+    fn is_bound(&self, device: &Device, refused: &Error) -> bool {
+        refused.errno() == Some(libc::EPERM)
+            && device.kind != libc::S_IFIFO
+            && self.plan.switch != Switch::Chroot
+            && in_initial_user_namespace().is_ok_and(|initial| !initial)
     }
 
     /// Puts the host's device of the same path into the root.

@@ -81,6 +81,19 @@ pub(super) fn plan(
     Some(IdMap { recursive, ids })
 }
 
+impl RootfsPlan {
+    /// For who may map no ids of the host's file systems.
+    ///
+    /// # Errors
+    /// Names the first mount whose ids are to be mapped.
+    pub fn check_not_mapped(&self) -> Result<()> {
+        match self.mounts.iter().find(|mount| mount.id_map.is_some()) {
+            Some(mount) => Err(refused(mount, false, Errno::EPERM).of_kind(Kind::Unsupported)),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Sources {
     /// Maps the ids of the sources that are open, before anybody sees them. `container` is the container's user namespace,
     /// if it has one.

@@ -80,6 +80,10 @@ pub enum What {
         data: Vec<(String, Option<String>)>,
         /// Filled with what the root has at the destination (`tmpcopyup`).
         copy_up: bool,
+        /// Where the host has it: it shows what the container shares with the host, and so is bound from there where the
+        /// root of a user namespace may not mount it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hosts: Option<&'static str>,
     },
     /// The container's control groups, each bound at a name below the destination; the one with an empty name is the
     /// destination itself.

@@ -13,9 +13,12 @@ use nix::unistd::symlinkat;
 use super::apply::{Root, copy_source};
 use super::copy_up::copy_up;
 use super::inside::Leaf;
-use super::{MountPlan, What, label};
+use super::{MountPlan, Switch, What, label};
 use crate::error::{Context, Error, Result};
-use crate::sys::mount::{FileSystem, MountAttr, OPEN_TREE_CLONE, attr, c_string, mount_setattr, move_mount, open_tree};
+use crate::host::caller::in_initial_user_namespace;
+use crate::sys::mount::{
+    AT_RECURSIVE, FileSystem, MountAttr, OPEN_TREE_CLONE, attr, c_string, mount_setattr, move_mount, open_tree,
+};
 
 /// The inode number of every procfs's root directory (linux/proc_fs.h, `PROC_ROOT_INO`).
 const PROC_ROOT: libc::ino_t = 1;
@@ -66,28 +69,12 @@ impl Root<'_> {
                 set_attributes(&tree, mount)?;
                 move_mount(tree, place)?;
             }
-            What::FileSystem { name, source, data, copy_up: copies } => {
+            What::FileSystem { name, hosts, .. } => {
                 let place = self.place(mount, Leaf::Directory)?;
-                let fs = FileSystem::open(&c_string(name.as_str())?).map_err(|errno| {
-                    if errno == Errno::ENODEV {
-                        Error::unsupported("this kernel does not know the file system")
-                    } else {
-                        errno.into()
-                    }
-                })?;
-                configure(&fs, name, source, data, &place)?;
-                if !label::is_own(data) {
-                    self.label(&fs, name)?;
-                }
-                create(&fs)?;
-                let tree = fs.mount(if *copies { 0 } else { mount.attributes.set })?;
-                self.label_root(&tree, name)?;
-                if *copies {
-                    copy_up(self.inside(), &mount.destination, tree.as_fd()).context(|| "copy what is below it")?;
-                    set_attributes(&tree, mount)?;
-                } else if !mount.recursive.is_empty() || !mount.propagation.is_empty() {
-                    set_attributes(&tree, &MountPlan { attributes: super::Attributes::default(), ..mount.clone() })?;
-                }
+                let tree = match self.make_file_system(mount, &place) {
+                    Err(error) if error.errno() == Some(libc::EPERM) => self.hosts_own(mount, name, *hosts, error)?,
+                    tree => tree?,
+                };
                 move_mount(tree, place)?;
             }
             What::Cgroups { binds, links } => self.mount_cgroups(mount, binds, links)?,
@@ -97,6 +84,56 @@ impl Root<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A detached mount of a new file system, which is to go on `place`.
+    fn make_file_system(&self, mount: &MountPlan, place: &OwnedFd) -> Result<OwnedFd> {
+        let What::FileSystem { name, source, data, copy_up: copies, .. } = &mount.what else {
+            return Err(Error::system("it is no new file system"));
+        };
+        let fs = FileSystem::open(&c_string(name.as_str())?).map_err(|errno| {
+            if errno == Errno::ENODEV {
+                Error::unsupported("this kernel does not know the file system")
+            } else {
+                errno.into()
+            }
+        })?;
+        configure(&fs, name, source, data, place)?;
+        if !label::is_own(data) {
+            self.label(&fs, name)?;
+        }
+        create(&fs)?;
+        let tree = fs.mount(if *copies { 0 } else { mount.attributes.set })?;
+        self.label_root(&tree, name)?;
+        if *copies {
+            copy_up(self.inside(), &mount.destination, tree.as_fd()).context(|| "copy what is below it")?;
+            set_attributes(&tree, mount)?;
+        } else if !mount.recursive.is_empty() || !mount.propagation.is_empty() {
+            set_attributes(&tree, &MountPlan { attributes: super::Attributes::default(), ..mount.clone() })?;
+        }
+        Ok(tree)
+    }
+
+    /// A copy of the host's own mount of the file system `name`, at `hosts`, in the place of a new one, which the kernel has
+    /// refused: of a namespace that is the host's, the root of a user namespace mounts none.
+    fn hosts_own(&self, mount: &MountPlan, name: &str, hosts: Option<&str>, refused: Error) -> Result<OwnedFd> {
+        if self.plan.switch == Switch::Chroot || in_initial_user_namespace()? {
+            return Err(refused);
+        }
+        let Some(path) = hosts else {
+            let why = "in a user namespace, it is mounted where nothing covers a part of the one that is there already";
+            let hidden = matches!(name, "proc" | "sysfs");
+            return Err(if hidden { refused.context(why) } else { refused });
+        };
+        let tree = open_tree(AT_FDCWD.as_raw_fd(), &c_string(path)?, OPEN_TREE_CLONE | AT_RECURSIVE)
+            .map_err(|errno| refused.clone().context(format!("bind the host's {path:?} instead ({errno})")))?;
+        set_attributes(&tree, mount)?;
+        self.notes.borrow_mut().push(format!(
+            "mounts[{}]: the host's {path:?} is bound on {:?}: a user namespace mounts no {name:?} of what it shares with the host",
+            mount.index,
+            mount.destination.display().to_string()
+        ));
+        Ok(tree)
     }
 
     /// A handle on the mount's destination, made where it is missing.

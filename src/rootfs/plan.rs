@@ -26,6 +26,8 @@ pub struct Surroundings<'a> {
     pub user_namespace: bool,
     /// The maps of user and group ids of the user namespace that is made for the container.
     pub id_mappings: (&'a [IdMapping], &'a [IdMapping]),
+    /// File systems, by type, that show what the container shares with the host, and where the host has them.
+    pub shared: &'a [(&'static str, &'static str)],
     /// The container's directory in each hierarchy, with the name it has below /sys/fs/cgroup; an empty name for the
     /// only hierarchy of pure cgroup v2.
     pub cgroups: &'a [(String, PathBuf)],
@@ -210,6 +212,7 @@ fn plan_mount(index: usize, mount: &Mount, around: &Surroundings, faults: &mut F
                 source: source.map_or_else(|| typ.to_owned(), |source| source.display().to_string()),
                 data: options.data,
                 copy_up: options.copy_up,
+                hosts: around.shared.iter().find(|(name, _)| *name == typ).map(|(_, path)| *path),
             },
         }
     };
@@ -356,6 +359,7 @@ mod tests {
             mount_namespace: true,
             user_namespace: false,
             id_mappings: (&[], &[]),
+            shared: &[],
             cgroups: &[(String::new(), "/sys/fs/cgroup/procrt/x".into())],
             cgroup2: Some(Path::new("/sys/fs/cgroup/procrt/x")),
             cgroup_links: &[],

@@ -10,13 +10,12 @@ use nix::errno::Errno;
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
 use serde::{Deserialize, Serialize};
 
-use super::backend::{Backend, Choice, choose};
+use super::backend::Choice;
 use super::caller::Caller;
+use super::decide::{decide, run_while};
 use super::outcome::Outcome;
 use super::policy::{Limits, Policy};
 use super::running::Job;
-use super::supervise::{Start, supervise};
-use super::{engine, environment};
 use crate::error::{Context, Error, Result};
 use crate::sys::child::{Which, wait};
 use crate::sys::process::{close_all_but, exit_now, fork, pidfd_open, pidfd_send_signal};
@@ -94,26 +93,10 @@ impl Command {
         self
     }
 
-    /// Decides how it will be run; makes nothing.
-    ///
-    /// # Errors
-    /// What is wrong with the policy; `Kind::Unsupported` for what this host cannot enforce.
-    pub fn prepare(self) -> Result<Prepared> {
-        let caller = Caller::this_process()?;
-        let choice = choose(&self.policy, &caller)?;
-        let policy = self.policy.effective(&caller, &choice)?;
-        let environment = environment::build(&policy, &caller)?;
-        // A terminal of its own keeps what it does with it from the caller's. Limited output goes through pipes.
-        let own_stdio = self.stdio.iter().all(Option::is_none);
-        let terminal = own_stdio && caller.terminal && policy.limits.output.is_none() && is_terminal();
-        let job = Job { policy, command: self.words, environment, caller_cwd: caller.cwd, terminal };
-        Ok(Prepared { job, choice, stdio: self.stdio })
-    }
-
     /// Runs it to its end. May be called from a program with threads.
     ///
     /// # Errors
-    /// As [`Command::prepare`]; why the command could not be run. Nothing of it is left then.
+    /// As [`Command::spawn`]; why the command could not be run. Nothing of it is left then.
     pub fn run(self) -> Result<Outcome> {
         self.spawn()?.wait()
     }
@@ -121,85 +104,44 @@ impl Command {
     /// Starts it, and lets this process go on. May be called from a program with threads.
     ///
     /// # Errors
-    /// As [`Command::prepare`], and as fork(2). Why a command cannot be run is [`Running::wait`]'s to say.
-    pub fn spawn(self) -> Result<Running> {
-        self.prepare()?.spawn()
-    }
-}
-
-fn is_terminal() -> bool {
-    use std::io::IsTerminal;
-    std::io::stdout().is_terminal()
-}
-
-/// A command of which everything is decided.
-#[derive(Debug)]
-pub struct Prepared {
-    /// What is to be run, under which effective policy.
-    pub job: Job,
-    /// What carries that out, and why.
-    pub choice: Choice,
-    stdio: [Option<OwnedFd>; 3],
-}
-
-impl Prepared {
-    /// Runs it to its end in this process, which must have one thread and nothing else to do: its signals are handed on,
-    /// and the command has its standard descriptors. If this process is killed, so is all that the command has started.
-    ///
-    /// # Errors
-    /// Why the command could not be run.
-    pub fn run_here(self) -> Result<Outcome> {
-        self.run_while(None)
-    }
-
-    fn run_while(self, wanted: Option<BorrowedFd>) -> Result<Outcome> {
-        adopt(self.stdio).context(|| "give the command its input and output")?;
-        supervise(&self.job, &self.choice, start_of(&self.choice), wanted)
-    }
-
-    /// Starts it with a process of its own that sees to it.
-    ///
-    /// # Errors
-    /// As fork(2).
+    /// What is wrong with the policy; `Kind::Unsupported` for what this host cannot enforce; as fork(2). Why a command
+    /// cannot be run is [`Running::wait`]'s to say.
     pub fn spawn(self) -> Result<Running> {
         let what = || "make the sandbox's supervisor";
+        let (mut job, choice) = decide(&self.policy, &Caller::this_process()?, self.words)?;
+        job.terminal &= self.stdio.iter().all(Option::is_none);
         let (answer, answers) = pipe().context(what)?;
-        let (lifeline, held) = pipe().context(what)?;
+        let (wanted, held) = pipe().context(what)?;
         match fork().context(what)? {
-            None => self.be_supervisor(answers.into(), &lifeline.into()),
-            Some(pid) => {
-                let supervisor = pidfd_open(pid).context(what)?;
-                let running = Running {
-                    pid,
-                    supervisor,
-                    answer: File::from(OwnedFd::from(answer)),
-                    held: Some(held.into()),
-                    choice: self.choice,
-                    limits: self.job.policy.limits,
-                };
-                Ok(running)
-            }
+            None => be_supervisor(&job, &choice, self.stdio, answers.into(), &wanted.into()),
+            Some(pid) => Ok(Running {
+                pid,
+                supervisor: pidfd_open(pid).context(what)?,
+                answer: File::from(OwnedFd::from(answer)),
+                held: Some(held.into()),
+                choice,
+                limits: job.policy.limits,
+            }),
         }
     }
+}
 
-    /// The process that sees to a command of another's. It is a copy of a program of which only this thread is left: it may
-    /// not wait for anything that another thread may have held.
-    fn be_supervisor(self, answers: OwnedFd, lifeline: &OwnedFd) -> ! {
-        log::set_max_level(log::LevelFilter::Off);
-        let Self { job, choice, stdio } = self;
-        let mut kept = vec![answers.as_raw_fd(), lifeline.as_raw_fd()];
-        kept.extend(stdio.iter().flatten().map(AsRawFd::as_raw_fd));
-        // What belongs to the program, and its other children wait for the end of.
-        let run = || {
-            close_all_but(3, &mut kept).context(|| "close what is not the command's")?;
-            let prepared = Prepared { job, choice, stdio };
-            prepared.run_while(Some(lifeline.as_fd()))
-        };
-        let answer = run().map(|outcome| Ended::from(&outcome));
-        let text = serde_json::to_vec(&answer).unwrap_or_default();
-        let written = File::from(answers).write_all(&text);
-        exit_now(i32::from(written.is_err()))
-    }
+/// The process that sees to a command of another's. It is a copy of a program of which only this thread is left: it may not
+/// wait for anything that another thread may have held.
+fn be_supervisor(job: &Job, choice: &Choice, stdio: [Option<OwnedFd>; 3], answers: OwnedFd, wanted: &OwnedFd) -> ! {
+    log::set_max_level(log::LevelFilter::Off);
+    let mut kept = vec![answers.as_raw_fd(), wanted.as_raw_fd()];
+    kept.extend(stdio.iter().flatten().map(AsRawFd::as_raw_fd));
+    let run = || {
+        // What else is open belongs to the program, and its other children may wait for the end of it.
+        close_all_but(3, &mut kept).context(|| "close what is not the command's")?;
+        adopt(stdio).context(|| "give the command its input and output")?;
+        run_while(job, choice, Some(wanted.as_fd()))
+    };
+    let answer = run().map(|outcome| Ended::from(&outcome));
+    let text = serde_json::to_vec(&answer).unwrap_or_default();
+    let written = File::from(answers).write_all(&text);
+    exit_now(i32::from(written.is_err()))
 }
 
 /// Makes descriptors this process's standard ones.
@@ -211,14 +153,6 @@ fn adopt(streams: [Option<OwnedFd>; 3]) -> Result<()> {
     input.map_or(Ok(()), dup2_stdin)?;
     output.map_or(Ok(()), dup2_stdout)?;
     Ok(messages.map_or(Ok(()), dup2_stderr)?)
-}
-
-/// How the chosen backend begins.
-fn start_of(choice: &Choice) -> Start {
-    match choice.backend {
-        Backend::Engine => engine::start,
-        Backend::Process | Backend::Runtime { .. } => |_, _, _| Err(Error::unsupported("not yet")),
-    }
 }
 
 /// A command that runs in its sandbox. Dropping it ends it, with every process that it has started.

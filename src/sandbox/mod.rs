@@ -26,7 +26,7 @@ mod tree;
 pub mod view;
 
 pub use caller::Caller;
-pub use command::{Command, Prepared, Running, Sandbox};
+pub use command::{Command, Running, Sandbox};
 pub use decide::{decide, run};
 pub use explain::explain;
 pub use export::{ExportOptions, Exported, NotPacked, Packed, export};

@@ -136,6 +136,12 @@ pub fn copy_passed(number: RawFd) -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(copy as RawFd) })
 }
 
+/// The effective user and group id that this program began with, as the kernel passed them (getauxval(3)): no system call.
+pub fn ids_at_start() -> (u32, u32) {
+    // SAFETY: integers only; the values are the kernel's, and there on every Linux.
+    unsafe { (libc::getauxval(libc::AT_EUID) as u32, libc::getauxval(libc::AT_EGID) as u32) }
+}
+
 /// Five capability sets as bit masks, bit N for capability number N of linux/capability.h.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ThreadCapabilities {
@@ -399,6 +405,18 @@ pub fn namespace_kind(fd: impl AsFd) -> Result<u64, Errno> {
     // SAFETY: this request takes no argument.
     let kind = check(libc::c_long::from(unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), NS_GET_NSTYPE) }))?;
     Ok(kind as u64)
+}
+
+/// The namespace above the PID or user namespace that `fd` refers to (Linux 4.9).
+///
+/// # Errors
+/// `EPERM` if that is above this process's own, or there is none.
+pub fn parent_namespace(fd: impl AsFd) -> Result<OwnedFd, Errno> {
+    const NS_GET_PARENT: u64 = 0xb702;
+    // SAFETY: this request takes no argument.
+    let parent = check(libc::c_long::from(unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), NS_GET_PARENT) }))?;
+    // SAFETY: the call gave a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(parent as RawFd) })
 }
 
 /// Takes ownership of a descriptor that `recvmsg(2)` has just made in this process.

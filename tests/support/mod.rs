@@ -10,6 +10,7 @@ pub mod container;
 pub mod fields;
 mod image;
 mod leftovers;
+pub mod plain;
 pub mod tty;
 
 use std::fs;
@@ -71,6 +72,8 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 pub struct Bundle {
     dir: tempfile::TempDir,
     id: String,
+    /// Who calls the program, if that is not who the tests run as.
+    user: Option<plain::User>,
     pub config: Value,
 }
 
@@ -89,7 +92,7 @@ impl Bundle {
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let id = format!("t{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         image::make_root(&dir.path().join("rootfs"));
-        Self { config: image::config(args, &id), dir, id }
+        Self { config: image::config(args, &id), user: None, dir, id }
     }
 
     /// A bundle whose container runs until it is killed.
@@ -211,7 +214,7 @@ impl Bundle {
 
     /// The program with `--root` and `args`, not started yet.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(PROCRT);
+        let mut command = self.user.map_or_else(|| Command::new(PROCRT), plain::User::procrt);
         command.arg("--root").arg(self.store()).args(args).current_dir("/").stdin(Stdio::null());
         command
     }

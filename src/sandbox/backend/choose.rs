@@ -113,12 +113,6 @@ fn process(level: Level, reason: String, caller: &Caller) -> Result<Choice> {
 
 /// procrt's own engine.
 fn engine(level: Level, reason: String, caller: &Caller) -> Result<Choice> {
-    if !caller.is_root() {
-        return Err(Error::unsupported(format!(
-            "level: {} takes root here; --level default takes no privileges",
-            super::word(level)
-        )));
-    }
     let mut can = Can::default();
     for (ability, answer) in groups::limits(caller)? {
         can.add(ability, answer);
