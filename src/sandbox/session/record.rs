@@ -113,21 +113,21 @@ impl Sessions {
                 "{name:?} is no name of a session: at most 64 letters, digits, '_', '-' and '.', which is not the first"
             )));
         }
-        let make = || DirBuilder::new().mode(0o700).create(self.directory(name));
-        let made = match make() {
+        let begin = || DirBuilder::new().mode(0o700).create(self.directory(name));
+        let done = match begin() {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => match self.read(name) {
                 Ok(record) if record.is_kept() => return Err(taken(name)),
-                Ok(record) => self.clear(&record).map(|()| make())?,
+                Ok(record) => self.clear(&record).map(|()| begin())?,
                 // Somebody is starting it now, or was killed at that long ago.
                 Err(error) if error.kind() == Kind::State && !self.is_old(name) => return Err(taken(name)),
                 Err(_) => {
                     fs::remove_dir_all(self.directory(name)).context(|| format!("remove the session {name:?}"))?;
-                    make()
+                    begin()
                 }
             },
-            made => made,
+            done => done,
         };
-        made.context(|| format!("make the session {name:?}"))
+        done.context(|| format!("make the session {name:?}"))
     }
 
     /// Whether a session's directory was made more than five minutes ago.
