@@ -86,17 +86,13 @@ pub(super) fn plan(options: &ExecOptions, mut container: Container, faults: &mut
         terminal = terminal.or(Some(TerminalPlan { size: None }));
     }
     change(&mut process, options, faults);
-    if options.new_cgroup.is_some() {
-        // Whoever uses the container's memory up is to be killed, not its first process and all with it.
-        process.oom_score_adj = Some(process.oom_score_adj.unwrap_or(0).max(500));
-    }
     let plan = JoinPlan {
         id: options.id.clone(),
         container: Container { process, ..container },
         terminal,
         preserve_fds: options.preserve_fds,
-        attended: options.new_cgroup.is_some(),
         waits: false,
+        attended: options.new_cgroup.is_some(),
     };
     check_console(&plan, options, faults);
     let user_namespace = plan.container.namespaces.contains(&Namespace::User);

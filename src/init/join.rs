@@ -50,10 +50,10 @@ pub struct JoinPlan {
     pub terminal: Option<TerminalPlan>,
     /// How many descriptors from 3 on it gets.
     pub preserve_fds: u32,
-    /// It is killed when its maker ends.
-    pub attended: bool,
     /// It waits until somebody has moved it to the container's control group.
     pub waits: bool,
+    /// It is killed when its maker ends.
+    pub attended: bool,
 }
 
 /// What the host's side has opened for a joining process.

@@ -9,16 +9,14 @@ use nix::unistd::{Pid, getegid, geteuid};
 use oci_spec::runtime::LinuxSeccomp;
 
 use super::backend::Choice;
-use super::filter::default_filter;
+use super::filter::{default_filter, from_file};
 use super::outcome::Usage;
 use super::policy::{Bind, NetworkMode, Seccomp};
 use super::running::{Job, Started};
 use super::spec::{self, Around};
 use super::system::System;
-use crate::bundle::{Circumstances, kernel_version, read_profile};
 use crate::container::{self, Attended, CreateOptions, Store};
-use crate::error::{Context, Error, Result};
-use crate::seccomp::Machine;
+use crate::error::{Error, Result};
 use crate::sys::child::Ending;
 use crate::sys::process::{pidfd_open, pidfd_send_signal};
 use crate::terminal::signals::Signals;
@@ -89,16 +87,7 @@ fn filter(job: &Job) -> Result<Option<LinuxSeccomp>> {
     match job.policy.seccomp.as_ref().unwrap_or(&Seccomp::Default) {
         Seccomp::Default => Ok(Some(default_filter())),
         Seccomp::None => Ok(None),
-        Seccomp::File(path) => {
-            let release = nix::sys::utsname::uname().context(|| "ask the kernel for its version")?;
-            let around = Circumstances {
-                capabilities: Vec::new(),
-                machine: Machine::OWN.go_name(),
-                architecture: Machine::OWN.architecture(),
-                kernel: kernel_version(&release.release().to_string_lossy()).unwrap_or_default(),
-            };
-            read_profile(path, &around).map(|profile| Some(profile.section))
-        }
+        Seccomp::File(path) => from_file(path).map(Some),
     }
 }
 

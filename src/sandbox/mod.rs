@@ -7,6 +7,7 @@
 pub mod backend;
 mod caller;
 mod command;
+pub mod confine;
 mod decide;
 pub mod engine;
 pub mod environment;

@@ -69,6 +69,7 @@ impl System {
     }
 
     /// Looks for home directories too: root's, those where homes are by convention, and the caller's.
+    #[must_use]
     pub fn with_homes(mut self) -> Self {
         self.homes.push("/root".into());
         let listed = std::fs::read_dir("/home").into_iter().flatten().flatten();

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::policy::Level;
+pub(super) use choose::SIGNALS;
 pub use choose::{choose, possible};
 
 /// What carries a policy out.
