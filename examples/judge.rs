@@ -52,6 +52,9 @@ fn interpreter(program: &Path) -> &'static str {
 }
 
 /// Runs `program` on one case.
+///
+/// # Errors
+/// If the sandbox cannot be had, or a file cannot be read: that is no verdict.
 pub fn judge(program: &Path, input: &Path, expected: &Path) -> Result<(Verdict, Outcome), Box<dyn Error>> {
     let policy = policy(program)?;
     let inside = policy.files.ro[0].destination.clone().unwrap_or_default();
