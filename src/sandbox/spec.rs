@@ -291,7 +291,8 @@ fn files(policy: &Policy, around: &Around) -> (Fresh, Vec<Mount>) {
     }
     let pts: &[&str] = &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
     mounts.extend([
-        mount("/proc", "proc", "proc", &["nosuid", "nodev", "noexec", "ro"]),
+        // procrt's own first process, and with it procrt's command line, is nobody's to see.
+        mount("/proc", "proc", "proc", &["nosuid", "nodev", "noexec", "ro", "hidepid=ptraceable"]),
         mount("/dev/pts", "devpts", "devpts", pts),
         tmpfs("/dev/shm", &policy.limits),
         tmpfs("/tmp", &policy.limits),
