@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
+use support::plain::{ID, User, program};
 use support::{Outcome, PROCRT, busybox, wait_until};
 
 /// A session of a test's own, which is stopped when the test is over; then nothing of it may be left.
@@ -282,4 +283,23 @@ fn commands_run_side_by_side() {
     let codes: Vec<_> = children.into_iter().map(|mut child| child.wait().unwrap().code()).collect();
     assert_eq!(codes, (0..8).map(Some).collect::<Vec<_>>());
     assert_eq!(session.report()["processes"], 0);
+}
+
+#[test]
+fn a_plain_user_without_a_control_group_is_told_so_before_anything_is_made() {
+    let session = Session::new();
+    let runtime = session.dir.path().join("runtime");
+    fs::create_dir(&runtime).unwrap();
+    std::os::unix::fs::chown(&runtime, Some(ID), Some(ID)).unwrap();
+    fs::set_permissions(session.dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut command = User(ID).command("env");
+    command.arg(format!("XDG_RUNTIME_DIR={}", runtime.display())).arg(program());
+    command.args(["sandbox", "start", &session.name]).current_dir("/");
+    let outcome = Outcome::of(&mut command);
+    assert_eq!(outcome.code(), 99, "{outcome:?}");
+    assert!(
+        outcome.stderr.contains("a sandbox that stays") || outcome.stderr.contains("user namespace"),
+        "{outcome:?}"
+    );
+    assert!(!runtime.join("procrt-sessions").join(&session.name).exists());
 }

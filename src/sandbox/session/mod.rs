@@ -19,7 +19,7 @@ pub use exec::{ExecPolicy, exec};
 use keeper::{Request, ask};
 use record::{Record, Sessions};
 
-use super::backend::{Backend, Choice};
+use super::backend::{Ability, Backend, Choice};
 use super::caller::Caller;
 use super::decide;
 use super::policy::{Bind, Level, Policy};
@@ -68,7 +68,7 @@ pub enum State {
 ///
 /// # Errors
 /// [`Kind::Exists`] if there is a session of that name; what is wrong with the policy; [`Kind::Unsupported`] for a level
-/// that is no container of procrt's own; nothing is left then.
+/// that is no container of procrt's own, or without a control group to be had; nothing is left then.
 pub fn start(name: &str, policy: &Policy, caller: &Caller) -> Result<()> {
     let (job, backend) = decided(policy, caller)?;
     let sessions = Sessions::of_user()?;
@@ -101,6 +101,10 @@ fn decided(policy: &Policy, caller: &Caller) -> Result<(super::running::Job, Cho
     let (mut job, choice) = decide(policy, caller, vec!["-".into()])?;
     if choice.backend != Backend::Engine {
         return Err(Error::unsupported("level: only enhanced and container can be kept between commands"));
+    }
+    // By its control group all that a command has started is ended.
+    if let Some((_, reason)) = choice.cannot.iter().find(|(ability, _)| *ability == Ability::Pids) {
+        return Err(Error::unsupported(format!("a sandbox that stays {reason}")));
     }
     job.terminal = false;
     Ok((job, choice))
