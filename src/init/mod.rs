@@ -203,7 +203,7 @@ fn prepare(
         sources
     };
     let (tree, binds) = Sources::complete(sources, &plan.rootfs)?;
-    let root = Root::attach(&plan.rootfs, tree)?;
+    let mut root = Root::attach(&plan.rootfs, tree)?;
 
     // 3. It is in its control groups and root of its user namespace before it makes anything; a cgroup namespace has its
     //    root where the process is that makes it.

@@ -11,7 +11,7 @@ use oci_spec::runtime::LinuxSeccomp;
 use super::backend::Choice;
 use super::filter::{default_filter, from_file};
 use super::outcome::Usage;
-use super::policy::{NetworkMode, Seccomp};
+use super::policy::{Bind, NetworkMode, Seccomp};
 use super::running::{Job, Started};
 use super::spec::{self, Around};
 use super::system::System;
@@ -52,7 +52,7 @@ pub fn hold(job: &Job, signals: &Signals) -> Result<Attended> {
 }
 
 fn contain(job: &Job, held: bool, signals: &Signals) -> Result<Attended> {
-    let system = System::find(job.policy.network.mode == Some(NetworkMode::Host));
+    let system = system(job);
     let own = (geteuid().as_raw(), getegid().as_raw());
     let ids = job.policy.user.as_deref().map_or(Ok(own), ids)?;
     let mapped = (own.0 != 0).then_some(own);
@@ -68,6 +68,18 @@ fn contain(job: &Job, held: bool, signals: &Signals) -> Result<Attended> {
         given.controllers.push("freezer");
     }
     Attended::start(&store, &options, &given, signals)
+}
+
+/// What of the host the job's root is made of.
+fn system(job: &Job) -> System {
+    let files = &job.policy.files;
+    if files.rootfs.is_some() && files.ro.is_empty() && files.rw.is_empty() && files.overlay.is_empty() {
+        return System::default();
+    }
+    let system = System::find(job.policy.network.mode == Some(NetworkMode::Host));
+    // Those of homes are below these, as a rule, or the caller's is below another directory.
+    let broad = |bind: &Bind| bind.source.components().count() <= 2;
+    if files.ro.iter().chain(&files.rw).chain(&files.overlay).any(broad) { system.with_homes() } else { system }
 }
 
 /// The filter that a policy asks for.

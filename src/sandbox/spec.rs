@@ -190,14 +190,25 @@ fn writable(source: &Path, destination: &Path) -> Mount {
     mount(destination, "bind", source, &["rbind", "rnosuid", "rnodev"])
 }
 
-fn tmpfs(destination: &str, limits: &Limits) -> Mount {
+/// The options of a file system in memory that can be written to.
+fn in_memory(limits: &Limits) -> Vec<String> {
     let mut options = vec!["nosuid".to_owned(), "nodev".to_owned(), "mode=1777".to_owned()];
     if let Some(size) = limits.tmpfs_size {
         options.push(format!("size={}", size.0));
         options.push(format!("nr_inodes={}", (size.0 / BYTES_PER_FILE).max(64)));
     }
+    options
+}
+
+fn tmpfs(destination: &str, limits: &Limits) -> Mount {
     let mut mount = mount(destination, "tmpfs", "tmpfs", &[]);
-    mount.set_options(Some(options));
+    mount.set_options(Some(in_memory(limits)));
+    mount
+}
+
+fn overlay(source: &Path, destination: &Path, limits: &Limits) -> Mount {
+    let mut mount = mount(destination, "overlay", source, &[]);
+    mount.set_options(Some(in_memory(limits)));
     mount
 }
 
@@ -229,36 +240,59 @@ impl Tree {
     }
 }
 
+/// What the policy itself shows, in an order in which one thing can be inside another.
+fn shown(policy: &Policy, around: &Around) -> Vec<(PathBuf, Mount)> {
+    let (files, limits) = (&policy.files, &policy.limits);
+    let mut all: Vec<(PathBuf, Mount)> = Vec::new();
+    let binds = || files.ro.iter().chain(&files.rw).chain(&files.overlay);
+    // A home that is seen because something above it is shown. What is named inside comes later, on top.
+    for home in around.system.homes.iter().filter(|_| files.hide_home == Some(true)) {
+        let within = |bind: &Bind| (home != &bind.source).then(|| home.strip_prefix(&bind.source).ok()).flatten();
+        let seen = binds().filter_map(|bind| Some(inside(bind).join(within(bind)?)));
+        all.extend(seen.map(|path| {
+            let hidden = mount(&path, "tmpfs", "tmpfs", &["nosuid", "nodev", "mode=755", "size=64k", "nr_inodes=64"]);
+            (path, hidden)
+        }));
+    }
+    all.extend(files.ro.iter().map(|bind| (inside(bind).to_owned(), read_only(&bind.source, inside(bind)))));
+    all.extend(files.rw.iter().map(|bind| (inside(bind).to_owned(), writable(&bind.source, inside(bind)))));
+    all.extend(files.overlay.iter().map(|bind| (inside(bind).to_owned(), overlay(&bind.source, inside(bind), limits))));
+    all.extend(files.workspace.iter().map(|from| (WORKSPACE.into(), overlay(from, Path::new(WORKSPACE), limits))));
+    all.extend(files.out.iter().map(|out| (OUT.into(), writable(out, Path::new(OUT)))));
+    all.sort_by_key(|(path, _)| path.components().count());
+    all
+}
+
 /// The root, and what is mounted on it.
 fn files(policy: &Policy, around: &Around) -> (Fresh, Vec<Mount>) {
-    let files = &policy.files;
-    let mut own: Vec<(&Path, Mount)> = Vec::new();
-    own.extend(files.ro.iter().map(|bind| (inside(bind), read_only(&bind.source, inside(bind)))));
-    own.extend(files.rw.iter().map(|bind| (inside(bind), writable(&bind.source, inside(bind)))));
-    own.extend(files.out.iter().map(|out| (Path::new(OUT), writable(out, Path::new(OUT)))));
-    // What is inside another comes after it.
-    own.sort_by_key(|(path, _)| path.components().count());
-
-    let mut tree = Tree::default();
+    let own = shown(policy, around);
     let mut mounts = Vec::new();
-    for (path, kind) in &around.system.entries {
-        let relative = path.strip_prefix("/").unwrap_or(path);
-        tree.add_parents(relative);
-        match kind {
-            Kind::Link(target) => tree.fresh.links.push((relative.to_owned(), target.clone())),
-            Kind::Bound => mounts.push(read_only(path, path)),
+    let mut tree = Tree::default();
+    if let Some(lower) = &policy.files.rootfs {
+        tree.fresh.lower = Some(lower.clone());
+        // What an image has there are files, not devices.
+        mounts.push(mount("/dev", "tmpfs", "tmpfs", &["nosuid", "noexec", "mode=755", "size=64k", "nr_inodes=256"]));
+    } else {
+        for (path, kind) in &around.system.entries {
+            let relative = path.strip_prefix("/").unwrap_or(path);
+            tree.add_parents(relative);
+            match kind {
+                Kind::Link(target) => tree.fresh.links.push((relative.to_owned(), target.clone())),
+                Kind::Bound => mounts.push(read_only(path, path)),
+            }
         }
+        for name in ["dev/pts", "dev/shm", "etc", "proc", "run", "tmp", "usr", "var"] {
+            tree.add(Path::new(name), 0o755);
+        }
+        if !own.iter().any(|(path, _)| path.starts_with("/var/tmp")) {
+            tree.fresh.links.push(("var/tmp".into(), "../tmp".into()));
+        }
+        tree.fresh.files = accounts(around.ids);
     }
-    for name in ["dev/pts", "dev/shm", "etc", "proc", "run", "tmp", "usr", "var"] {
-        tree.add(Path::new(name), 0o755);
-    }
-    if !own.iter().any(|(path, _)| path.starts_with("/var/tmp")) {
-        tree.fresh.links.push(("var/tmp".into(), "../tmp".into()));
-    }
-    tree.fresh.files = accounts(around.ids);
     let pts: &[&str] = &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
     mounts.extend([
-        mount("/proc", "proc", "proc", &["nosuid", "nodev", "noexec", "ro"]),
+        // procrt's own first process, and with it procrt's command line, is nobody's to see.
+        mount("/proc", "proc", "proc", &["nosuid", "nodev", "noexec", "ro", "hidepid=ptraceable"]),
         mount("/dev/pts", "devpts", "devpts", pts),
         tmpfs("/dev/shm", &policy.limits),
         tmpfs("/tmp", &policy.limits),

@@ -9,6 +9,7 @@ mod image;
 mod options;
 mod policy;
 mod run;
+mod session;
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -41,6 +42,11 @@ static COMMANDS: &[Entry] = &[
     entry::<check::Args>(),
     entry::<export::Args>(),
     entry::<image::Args>(),
+    entry::<session::Start>(),
+    entry::<session::Exec>(),
+    entry::<session::Swap>(),
+    entry::<session::Stop>(),
+    entry::<session::List>(),
 ];
 
 const fn entry<C: Run>() -> Entry {

@@ -52,7 +52,8 @@ impl Record {
     pub fn job(&self) -> Job {
         Job {
             policy: self.policy.clone(),
-            command: Vec::new(),
+            // It is not run: it stands for those that come.
+            command: vec!["-".into()],
             environment: self.environment.clone(),
             caller_cwd: self.caller_cwd.clone(),
             terminal: false,
@@ -112,21 +113,21 @@ impl Sessions {
                 "{name:?} is no name of a session: at most 64 letters, digits, '_', '-' and '.', which is not the first"
             )));
         }
-        let make = || DirBuilder::new().mode(0o700).create(self.directory(name));
-        let made = match make() {
+        let begin = || DirBuilder::new().mode(0o700).create(self.directory(name));
+        let done = match begin() {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => match self.read(name) {
                 Ok(record) if record.is_kept() => return Err(taken(name)),
-                Ok(record) => self.clear(&record).map(|()| make())?,
+                Ok(record) => self.clear(&record).map(|()| begin())?,
                 // Somebody is starting it now, or was killed at that long ago.
                 Err(error) if error.kind() == Kind::State && !self.is_old(name) => return Err(taken(name)),
                 Err(_) => {
                     fs::remove_dir_all(self.directory(name)).context(|| format!("remove the session {name:?}"))?;
-                    make()
+                    begin()
                 }
             },
-            made => made,
+            done => done,
         };
-        made.context(|| format!("make the session {name:?}"))
+        done.context(|| format!("make the session {name:?}"))
     }
 
     /// Whether a session's directory was made more than five minutes ago.
@@ -236,4 +237,3 @@ fn gone(removed: std::io::Result<()>) -> std::io::Result<()> {
         removed => removed,
     }
 }
-
