@@ -118,6 +118,10 @@ pub(super) fn explain_birth(error: Error, dir: &Path) -> Error {
         Some(Errno::EBUSY) => error.context(format!(
             "control group {dir:?} hands controllers down to others inside it, and so may have no processes of its own"
         )),
+        Some(Errno::EACCES) => error.context(format!(
+            "control group {dir:?} is not this user's to move processes of procrt's own control group to (cgroups(7), \
+             \"Delegation containment rules\")"
+        )),
         Some(Errno::EOPNOTSUPP) => {
             error.context(format!("control group {dir:?}, or one above it, is threaded, and takes no processes"))
         }

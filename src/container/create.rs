@@ -10,16 +10,16 @@ use nix::fcntl::OFlag;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use oci_spec::runtime::ContainerState;
 
-use super::CreateOptions;
 use super::plan::{self, Plan};
 use super::readiness;
 use super::record::{ProcessId, Record};
 use super::store::{Entry, Store};
+use super::{CgroupManager, CreateOptions};
 use crate::bundle::Bundle;
 use crate::cgroup::{Cgroup, systemd};
 use crate::error::{Context, Error, Result};
 use crate::hooks;
-use crate::host::caller::Caller;
+use crate::host::caller::{Caller, capability};
 use crate::host::id_writer::Writers;
 use crate::host::{clock, id_mapping, mounts, procfs};
 use crate::init::{self, Channel, Gate, Handles, Message};
@@ -97,7 +97,8 @@ impl Unfinished {
 /// Whatever step failed; then everything made before it is unmade.
 pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Result<Created> {
     // 1. Decide, and open what the container is made of: what is wrong is found before anything is made.
-    let (manager, systemd) = options.systemd_cgroup.then(systemd::find).transpose()?.unzip();
+    let (manager, systemd) =
+        (options.cgroup_manager == CgroupManager::Systemd).then(systemd::find).transpose()?.unzip();
     let (bundle, plan) = plan::plan_with(options, manager.as_ref())?;
     create_planned(store, options, start, (&bundle, plan), systemd)
 }
@@ -220,7 +221,15 @@ fn open_sources(plan: &Plan, joined: &namespaces::Handles) -> Result<Option<Sour
 /// Opens the sources of mounts in the new namespaces of the process `pid`, which waits for them.
 fn send_sources(plan: &Plan, pid: i32, proc: BorrowedFd, channel: &Channel) -> Result<()> {
     let rootfs = &plan.init.rootfs;
-    let sources = namespaces::in_mount_namespace_of(pid, proc, || Sources::open_all(rootfs))?;
+    let sources = match namespaces::in_mount_namespace_of(pid, proc, || Sources::open_all(rootfs)) {
+        // Root without the privileges of root, such as an engine gives to a container, opens nothing there that the child
+        // could not.
+        Err(error) if error.errno() == Some(libc::EPERM) && Caller::lacks(capability::SYS_ADMIN)? => {
+            rootfs.check_not_mapped()?;
+            return channel.send(&Message::Go);
+        }
+        sources => sources?,
+    };
     if rootfs.mounts.iter().any(|mount| mount.id_map.is_some()) {
         let namespace = id_mapping::namespace_of(pid, proc)?;
         sources.map_ids(rootfs, Some(namespace.as_fd()))?;
@@ -393,7 +402,7 @@ fn record_of(bundle: &Bundle, plan: &Plan, options: &CreateOptions) -> Record {
         unit: plan.cgroup.scope.as_ref().map(|scope| scope.unit.clone()),
         resources: bundle.spec.linux().as_ref().and_then(|linux| linux.resources().clone()),
         resctrl: None,
-        joining: if plan.init.attended {
+        joining: if plan.init.attended && !plan.init.held {
             // Nobody joins what lives and ends with one command.
             init::Container::default()
         } else {

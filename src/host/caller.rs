@@ -51,6 +51,15 @@ impl Caller {
         Ok(Self { uid, gid, capabilities })
     }
 
+    /// Whether this process, root too, has not this capability.
+    ///
+    /// # Errors
+    /// As capget(2).
+    pub fn lacks(capability: u32) -> Result<bool> {
+        let capabilities = process::capabilities().context(|| "read the capabilities")?;
+        Ok(capabilities.effective & 1 << capability == 0)
+    }
+
     /// Whether it has this capability.
     pub fn has(&self, capability: u32) -> bool {
         self.capabilities & 1 << capability != 0

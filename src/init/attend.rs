@@ -10,7 +10,7 @@ use nix::unistd::setsid;
 
 use super::{Channel, Message};
 use crate::error::{Context, Result};
-use crate::sys::child::{Which, wait};
+use crate::sys::child::{Which, leave_to_kernel, wait};
 use crate::sys::process::{Cloned, clone, close_all_but, exit_now};
 
 /// Clones the process that is to become the program, and returns in that alone. With a `terminal`, it is in this process's
@@ -24,6 +24,16 @@ pub(super) fn part(channel: &Channel, terminal: bool) -> Result<()> {
         Cloned::Child if terminal => Ok(()),
         Cloned::Child => setsid().map(drop).context(|| "begin a session"),
     }
+}
+
+/// Stays, for others to join, until the maker has gone; then all of the namespace ends with it. What is left to this
+/// process the kernel takes away.
+pub(super) fn hold(channel: &Channel) -> ! {
+    let mut kept = [channel.as_fd().as_raw_fd()];
+    if close_all_but(0, &mut kept).is_ok() && leave_to_kernel().is_ok() {
+        let _ = channel.receive();
+    }
+    exit_now(0)
 }
 
 /// Stays until the program's process has ended. What it leaves ends with this one.

@@ -180,19 +180,20 @@ impl Channel {
         Ok(())
     }
 
-    /// Waits for `count` mounts that the root is made of.
+    /// Waits for `count` mounts that the root is made of; none if the child is to open them by itself.
     ///
     /// # Errors
     /// If the other side is gone, or says something else.
-    pub fn wait_for_sources(&self, count: usize) -> Result<Vec<OwnedFd>> {
+    pub fn wait_for_sources(&self, count: usize) -> Result<Option<Vec<OwnedFd>>> {
         let mut trees = Vec::new();
         while trees.len() < count {
             match self.receive()? {
                 Some(Message::Sources(more)) => trees.extend(more),
+                Some(Message::Go) => return Ok(None),
                 _ => return Err(Error::system("the process that was making the container is gone")),
             }
         }
-        Ok(trees)
+        Ok(Some(trees))
     }
 
     /// Waits until the other side says to go on.

@@ -18,7 +18,8 @@ use crate::namespaces::{self, ChildrenElsewhere, Namespace};
 use crate::process::{self, ProcessPlan};
 use crate::rootfs;
 use crate::seccomp::Filter;
-use crate::sys::process::{Cloned, clone, exit_now};
+use crate::sys::child::{Which, wait};
+use crate::sys::process::{Cloned, clone, exit_now, pidfd_open, pidfd_send_signal};
 use crate::terminal::TerminalPlan;
 use crate::terminal::pty::Pty;
 use crate::terminal::signals::Signals;
@@ -49,6 +50,10 @@ pub struct JoinPlan {
     pub terminal: Option<TerminalPlan>,
     /// How many descriptors from 3 on it gets.
     pub preserve_fds: u32,
+    /// It waits until somebody has moved it to the container's control group.
+    pub waits: bool,
+    /// It is killed when its maker ends.
+    pub attended: bool,
 }
 
 /// What the host's side has opened for a joining process.
@@ -74,34 +79,48 @@ impl JoinHandles {
 }
 
 /// Makes a process that joins a container, as a child of the caller, born in the cgroup v2 directory `cgroup` and in the
-/// container's PID namespace; `signals` are those that the caller holds back, and `ours` the other end of the channel.
+/// container's PID namespace; `signals` are those that the caller holds back, and `ours` the other end of the channel. If the
+/// plan has it wait, `place` is called with its pid, and has it in the container's control group when that returns.
 /// Answers its pid and a pidfd.
 ///
 /// # Errors
-/// As clone3(2) and setns(2).
+/// As clone3(2) and setns(2), and those of `place`.
 pub fn clone_joining_process(
     plan: &JoinPlan,
     handles: &JoinHandles,
     signals: Option<&Signals>,
     ours: &Channel,
     cgroup: Option<BorrowedFd>,
+    place: impl FnOnce(i32) -> Result<()>,
 ) -> Result<(i32, OwnedFd)> {
     let Container { namespaces, .. } = &plan.container;
     let own_pids = namespaces.contains(&Namespace::Pid);
     let elsewhere = match own_pids.then(|| ChildrenElsewhere::begin(handles.first.as_fd())).transpose() {
         // A plain user may have children in a PID namespace only from within the user namespace that it belongs to.
         Err(error) if error.errno() == Some(libc::EPERM) && namespaces.contains(&Namespace::User) => {
-            return clone_from_within(plan, handles, signals, ours, cgroup);
+            return clone_from_within(plan, handles, signals, ours, cgroup, place);
         }
         elsewhere => elsewhere?,
     };
     let made = match clone(0, cgroup, false) {
         Ok(Cloned::Child) => run(plan, handles, signals, || Ok(())),
-        Ok(Cloned::Parent { pid, pidfd }) => Ok((pid, pidfd)),
+        Ok(Cloned::Parent { pid, pidfd }) => let_on(plan, ours, pid, place).map(|()| (pid, pidfd)),
         Err(errno) => Err(errno).context(|| "make the process (clone3)"),
     };
     elsewhere.map_or(Ok(()), ChildrenElsewhere::end)?;
     made
+}
+
+/// Has a process that waits for it in its control group; one that cannot be there is ended.
+fn let_on(plan: &JoinPlan, ours: &Channel, pid: i32, place: impl FnOnce(i32) -> Result<()>) -> Result<()> {
+    if !plan.waits {
+        return Ok(());
+    }
+    // One that is gone already has left its reason on the channel.
+    place(pid).map(|()| drop(ours.send(&Message::Go))).inspect_err(|_| {
+        let _ = pidfd_open(pid).and_then(|pidfd| pidfd_send_signal(pidfd, libc::SIGKILL));
+        let _ = wait(Which::Pid(pid), true);
+    })
 }
 
 /// The same by an intermediate process, which joins the namespaces and then makes the process as its own sibling.
@@ -111,9 +130,13 @@ fn clone_from_within(
     signals: Option<&Signals>,
     ours: &Channel,
     cgroup: Option<BorrowedFd>,
+    place: impl FnOnce(i32) -> Result<()>,
 ) -> Result<(i32, OwnedFd)> {
     match clone(0, cgroup, false).context(|| "make the process (clone3)")? {
-        Cloned::Parent { pid: intermediate, .. } => stage::receive_child(intermediate, ours),
+        Cloned::Parent { pid: intermediate, .. } => {
+            let_on(plan, ours, intermediate, place)?;
+            stage::receive_child(intermediate, ours)
+        }
         Cloned::Child => run(plan, handles, signals, || {
             namespaces::join_for_children(handles.first.as_fd())?;
             match clone(0, None, true).context(|| "make the process (clone3)")? {
@@ -161,6 +184,9 @@ fn join(
     if process.exec_affinity.initial.is_empty() {
         process::forget_affinity()?;
     }
+    if plan.waits {
+        handles.channel.wait_for_go()?;
+    }
     handles.entrance.enter()?;
     process::set_affinity(&process.exec_affinity.last)?;
     let proc = procfs::handle()?;
@@ -205,7 +231,8 @@ fn join(
     // 5. It becomes the container's, and the program.
     let mut kept = [handles.channel.as_fd().as_raw_fd()];
     let command = become_process::prepare(process, seccomp.is_some(), plan.preserve_fds, &mut kept)?;
-    prctl::set_pdeathsig(None).context(|| "outlive the parent")?;
+    // The kernel has forgotten it when the process became the container's user.
+    prctl::set_pdeathsig(plan.attended.then_some(Signal::SIGKILL)).context(|| "outlive the parent, or not")?;
     handles.channel.send(&Message::Ready)?;
     let filter = seccomp.as_ref().map(Filter::finished);
     become_process::begin(process, filter, command.as_ref(), signals, &handles.channel)

@@ -72,6 +72,9 @@ pub struct InitPlan {
     /// ended, and ends then. It is killed with the process that has made it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub attended: bool,
+    /// Attended, and without a program of its own: others join.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
     /// A network namespace of its own has no interface that is up.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_loopback: bool,
@@ -139,6 +142,9 @@ pub fn run(plan: &InitPlan, handles: Handles, signals: Option<&Signals>) -> ! {
     let Ok(opened) = gate.wait(&channel, proc.as_fd()) else { sys::process::exit_now(1) };
     // Nothing of the host's is left: a hook and the program can come from the image.
     drop((gate, proc));
+    if plan.held {
+        attend::hold(&channel);
+    }
     if plan.attended
         && let Err(error) = attend::part(&channel, plan.terminal.is_some())
     {
@@ -186,10 +192,13 @@ fn prepare(
     setsid().context(|| "begin a session")?;
     process::forget_affinity()?;
     Root::set_propagation(&plan.rootfs)?;
-    let sources = if plan.opens_sources {
-        Some(Sources::open_all(&plan.rootfs)?)
-    } else if plan.namespaces.restricts_mounts() {
-        Some(Sources::received(channel.wait_for_sources(Sources::count(&plan.rootfs))?, &plan.rootfs)?)
+    let sources = if plan.namespaces.restricts_mounts() {
+        let received =
+            if plan.opens_sources { None } else { channel.wait_for_sources(Sources::count(&plan.rootfs))? };
+        Some(match received {
+            Some(trees) => Sources::received(trees, &plan.rootfs)?,
+            None => Sources::open_all(&plan.rootfs)?,
+        })
     } else {
         sources
     };
@@ -260,7 +269,8 @@ fn prepare(
     let mut kept: Vec<_> = [channel.as_fd(), proc.as_fd()].into_iter().chain(gate.as_fd()).map(as_raw).collect();
     kept.extend(meeting.map(AsRawFd::as_raw_fd));
     let told = plan.activation.as_ref().map(|activation| activation.told(&plan.process, std::process::id()));
-    let process = told.as_ref().unwrap_or(&plan.process);
+    let nothing = plan.held.then(|| ProcessPlan { args: Vec::new(), ..plan.process.clone() });
+    let process = nothing.as_ref().or(told.as_ref()).unwrap_or(&plan.process);
     let command = become_process::prepare(process, plan.seccomp.is_some(), plan.preserve_fds, &mut kept)?;
 
     // 8. From here on it lives on its own; or as long as its maker, which the kernel forgets when a process becomes another

@@ -162,14 +162,21 @@ pub fn become_user(plan: &ProcessPlan, hold: u64) -> Result<()> {
         Ok(()) => {}
         // Where a user namespace denies setgroups there are no groups to be rid of but the caller's own.
         Err(Errno::EPERM) if plan.groups.is_empty() => {}
+        Err(Errno::EPERM) => {
+            let what = format!(
+                "process.user.additionalGids: set {:?}: setgroups is denied in the user namespace",
+                plan.groups
+            );
+            return Err(Error::from(Errno::EPERM).context(what));
+        }
         Err(errno) => return Err(errno).context(|| format!("process.user.additionalGids: set {:?}", plan.groups)),
     }
     let (uid, gid) = (Uid::from_raw(plan.uid), Gid::from_raw(plan.gid));
-    setresgid(gid, gid, gid).context(|| format!("process.user.gid: become {gid}"))?;
+    setresgid(gid, gid, gid).map_err(|errno| not_become("gid", plan.gid, errno))?;
     if plan.uid != 0 {
         prctl::set_keepcaps(true).context(|| "keep capabilities")?;
     }
-    setresuid(uid, uid, uid).context(|| format!("process.user.uid: become {uid}"))?;
+    setresuid(uid, uid, uid).map_err(|errno| not_become("uid", plan.uid, errno))?;
     umask(Mode::from_bits_retain(plan.umask));
     let hold = hold & have;
     set_capabilities(ThreadCapabilities {
@@ -181,6 +188,11 @@ pub fn become_user(plan: &ProcessPlan, hold: u64) -> Result<()> {
         raise_ambient(plan)?;
     }
     Ok(())
+}
+
+fn not_become(field: &str, id: u32, errno: Errno) -> Error {
+    let unmapped = if errno == Errno::EINVAL { ": it is not mapped in the container's user namespace" } else { "" };
+    Error::from(errno).context(format!("process.user.{field}: become {id}{unmapped}"))
 }
 
 /// Takes away what [`become_user`] has held on to.

@@ -10,7 +10,7 @@ use super::outcome::Outcome;
 use super::policy::Policy;
 use super::running::Job;
 use super::supervise::{Start, supervise};
-use super::{engine, environment};
+use super::{confine, engine, environment};
 use crate::error::{Error, Result};
 
 /// Decides everything about `command` under `policy`: the backend, the policy in force, the environment. Nothing is made.
@@ -43,7 +43,7 @@ pub fn run(job: &Job, choice: &Choice) -> Result<Outcome> {
 pub(super) fn run_while(job: &Job, choice: &Choice, wanted: Option<BorrowedFd>) -> Result<Outcome> {
     let start: Start = match choice.backend {
         Backend::Engine => engine::start,
-        Backend::Process => return Err(Error::unsupported("level: this version does not have it yet")),
+        Backend::Process => confine::start,
         Backend::Runtime { .. } => {
             return Err(Error::unsupported("runtime: this version does not have other runtimes yet"));
         }

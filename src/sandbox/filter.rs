@@ -16,6 +16,9 @@ use oci_spec::runtime::{
 };
 
 use super::policy::{Network, NetworkMode};
+use crate::bundle::{Circumstances, kernel_version, read_profile};
+use crate::error::{Context, Result};
+use crate::seccomp::Machine;
 
 /// Calls that are let through whatever their arguments are, at every level.
 const ANYWAY: &str = "\
@@ -119,6 +122,21 @@ pub fn process_filter(network: &Network) -> LinuxSeccomp {
     profile(rules)
 }
 
+/// The filter of a profile's file, for a process that has no capabilities.
+///
+/// # Errors
+/// As [`read_profile`].
+pub(super) fn from_file(path: &std::path::Path) -> Result<LinuxSeccomp> {
+    let release = nix::sys::utsname::uname().context(|| "ask the kernel for its version")?;
+    let around = Circumstances {
+        capabilities: Vec::new(),
+        machine: Machine::OWN.go_name(),
+        architecture: Machine::OWN.architecture(),
+        kernel: kernel_version(&release.release().to_string_lossy()).unwrap_or_default(),
+    };
+    read_profile(path, &around).map(|profile| profile.section).context(|| "seccomp")
+}
+
 const ALLOW: LinuxSeccompAction = LinuxSeccompAction::ScmpActAllow;
 const REFUSE: LinuxSeccompAction = LinuxSeccompAction::ScmpActErrno;
 
@@ -181,7 +199,7 @@ fn profile(rules: Vec<LinuxSyscall>) -> LinuxSeccomp {
 }
 
 /// What a builder gives whose every field has been set.
-fn built<T, E: std::fmt::Debug>(result: Result<T, E>) -> T {
+fn built<T, E: std::fmt::Debug>(result: std::result::Result<T, E>) -> T {
     result.expect("every field that is wanted is set")
 }
 

@@ -7,6 +7,7 @@
 pub mod backend;
 mod caller;
 mod command;
+pub mod confine;
 mod decide;
 pub mod engine;
 pub mod environment;
@@ -18,6 +19,7 @@ mod outcome;
 mod output;
 mod policy;
 pub mod running;
+pub mod session;
 pub mod spec;
 mod supervise;
 pub mod system;
@@ -34,3 +36,14 @@ pub use outcome::{FAILED, OUT_OF_MEMORY, Outcome, TIMED_OUT, UNSUPPORTED, Usage}
 pub use policy::{
     Amount, Bind, Cpus, Environment, Files, Level, Limits, Network, NetworkMode, Policy, Rlimit, Seccomp, Size, Time,
 };
+
+/// Where procrt keeps what it can do without: `$XDG_CACHE_HOME/procrt`, or `~/.cache/procrt`.
+///
+/// # Errors
+/// If there is neither `XDG_CACHE_HOME` nor `HOME`.
+fn cache_directory() -> crate::error::Result<std::path::PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(std::path::PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
+    let base = base.ok_or_else(|| crate::Error::config("XDG_CACHE_HOME: neither it nor HOME names a directory"))?;
+    Ok(base.join("procrt"))
+}

@@ -75,6 +75,7 @@ pub fn build(job: &Job, around: &Around) -> Result<Given> {
         bundle: Bundle { dir: "/".into(), spec, rootfs: "/".into() },
         fresh: Some(fresh),
         no_loopback: network == NetworkMode::None,
+        held: false,
         controllers,
     })
 }
@@ -133,7 +134,7 @@ fn linux(policy: &Policy, network: NetworkMode, around: &Around) -> Linux {
         .set_masked_paths(Some(masked))
         .set_readonly_paths(None)
         .set_seccomp(around.filter.clone())
-        .set_resources(Some(resources(&policy.limits)));
+        .set_resources(Some(resources(&policy.limits, 1)));
     if let Some((uid, gid)) = around.mapped {
         let one = |inside: u32, host: u32| {
             let map = LinuxIdMappingBuilder::default().container_id(inside).host_id(host).size(1u32).build();
@@ -144,7 +145,8 @@ fn linux(policy: &Policy, network: NetworkMode, around: &Around) -> Linux {
     linux
 }
 
-fn resources(limits: &Limits) -> LinuxResources {
+/// The limits of a control group, in which `own` processes are procrt's and not the command's.
+pub(super) fn resources(limits: &Limits, own: u32) -> LinuxResources {
     let mut resources = LinuxResources::default();
     // Devices are not made without a privilege, and what is mounted from the host has none.
     let all = LinuxDeviceCgroupBuilder::default().allow(true).access("rwm").build();
@@ -159,8 +161,7 @@ fn resources(limits: &Limits) -> LinuxResources {
     }
     if let Some(pids) = limits.pids {
         let mut limit = LinuxPids::default();
-        // procrt's own first process is one more.
-        limit.set_limit(i64::from(pids) + 1);
+        limit.set_limit(i64::from(pids) + i64::from(own));
         resources.set_pids(Some(limit));
     }
     if let Some(cpus) = limits.cpus {

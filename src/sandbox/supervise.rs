@@ -36,7 +36,12 @@ enum Clock {
 ///
 /// # Errors
 /// Why the command could not be run; nothing of it is left then.
-pub fn supervise(job: &Job, choice: &Choice, start: Start, wanted: Option<BorrowedFd>) -> Result<Outcome> {
+pub fn supervise(
+    job: &Job,
+    choice: &Choice,
+    start: impl FnOnce(&Job, &Choice, &Signals) -> Result<Box<dyn Started>>,
+    wanted: Option<BorrowedFd>,
+) -> Result<Outcome> {
     let signals = Signals::block()?;
     let limits = &job.policy.limits;
     let (mut output, replaced) = limits.output.map(|limit| Output::begin(limit.0)).transpose()?.unzip();

@@ -9,19 +9,20 @@ use super::{Bundle, Outcome};
 
 /// A running container, which ends with the test.
 #[derive(Debug)]
-pub struct Container(Bundle);
+pub struct Container(Option<Bundle>);
 
 impl std::ops::Deref for Container {
     type Target = Bundle;
 
     fn deref(&self) -> &Bundle {
-        &self.0
+        self.0.as_ref().unwrap()
     }
 }
 
 impl Drop for Container {
     fn drop(&mut self) {
-        let outcome = self.call(&["delete", "--force", self.id()]);
+        let Some(bundle) = &self.0 else { return };
+        let outcome = bundle.call(&["delete", "--force", bundle.id()]);
         if !std::thread::panicking() {
             outcome.ok();
         }
@@ -40,7 +41,19 @@ impl Container {
     #[track_caller]
     pub fn of_created(bundle: Bundle) -> Self {
         bundle.start().ok();
-        Self(bundle)
+        Self::of_started(bundle)
+    }
+
+    /// The container of `bundle`, which runs.
+    pub fn of_started(bundle: Bundle) -> Self {
+        Self(Some(bundle))
+    }
+
+    /// Removes it; the bundle stays.
+    #[track_caller]
+    pub fn end(mut self) -> Bundle {
+        self.delete(&["--force"]).ok();
+        self.0.take().unwrap()
     }
 
     #[track_caller]

@@ -255,16 +255,6 @@ impl Bundle {
         Outcome::of(command.args(run.get_args()))
     }
 
-    /// The same, with only the run by another program's doing.
-    #[track_caller]
-    pub fn run_apart_by(&self, before: &str, by: &str) -> Outcome {
-        let run = self.making("run", &[]);
-        let script = format!("set -e; {before}; exec {by} \"$@\"");
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "--propagation", "private", "sh", "-c", &script, "sh"]).arg(run.get_program());
-        Outcome::of(command.args(run.get_args()))
-    }
-
     #[track_caller]
     pub fn create(&self) -> Outcome {
         self.create_with(&[])

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, lchown};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -19,23 +18,23 @@ pub const ID: u32 = 61_983;
 pub struct User(pub u32);
 
 impl User {
-    /// The program, called by the user, with nothing in its environment but where programs are.
+    /// The program, called by the user.
     pub fn procrt(self) -> Command {
         self.command(program())
     }
 
-    /// Any program.
+    /// Any program, called by the user, with nothing in its environment but where programs are.
     pub fn command(self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = Command::new(program);
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        // Without other groups, as it comes from root.
-        command.uid(self.0).gid(self.0).env_clear().env("PATH", path);
+        let mut command = Command::new("setpriv");
+        let id = self.0.to_string();
+        command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--", "env", "--ignore-environment"]);
+        command.arg(format!("PATH={}", std::env::var("PATH").unwrap())).arg(program);
         command
     }
 }
 
 /// The program, where the user can reach it: it may be below somebody's home.
-fn program() -> &'static Path {
+pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         let built = Path::new(PROCRT);

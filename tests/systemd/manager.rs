@@ -1,6 +1,7 @@
 //! Which service manager is asked, and how it is reached.
 
 use std::fs;
+use std::os::unix::fs::chown;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -99,16 +100,24 @@ fn a_users_container_is_a_scope_of_the_users_manager() {
         return;
     }
     let Some(_manager) = UserManager::start() else { return };
-    let one = json!([{"containerID": 0, "hostID": 0, "size": 1}]);
+    for root in [false, true] {
+        scope_of_user(root);
+    }
+}
+
+/// As that user, or as root of a user namespace of the user's.
+fn scope_of_user(root: bool) {
+    let one = json!([{"containerID": 0, "hostID": if root { 0 } else { 65534 }, "size": 1}]);
     let bundle = Bundle::sleeping().namespace("user", None).without_namespace("network");
     let bundle = bundle.set("/linux/uidMappings", one.clone()).set("/linux/gidMappings", one);
     let bundle = bundle.without_mount("/dev/pts").without_mount("/sys").without_mount("/dev/mqueue");
-    // Only the host's root has device programs.
-    let rules = json!([{"allow": true, "access": "rwm"}]);
+    // Only the host's root holds devices back: they are left to the user namespace.
+    let rules = json!([{"allow": false, "access": "rwm"}]);
     let bundle = bundle.set("/linux/resources", json!({"pids": {"limit": 17}, "devices": rules}));
     bundle.write();
+    chown(bundle.inside(""), Some(65534), Some(65534)).unwrap();
     let store = "/run/user/65534/procrt-test";
-    let procrt = |args: &[&str]| UserManager::command(true, &[&[PROCRT, "--root", store], args].concat());
+    let procrt = |args: &[&str]| UserManager::command(root, &[&[PROCRT, "--root", store], args].concat());
     procrt(&["--systemd-cgroup", "create", "--bundle", bundle.path().to_str().unwrap(), bundle.id()]).ok();
     let unit = format!("procrt-{}.scope", bundle.id());
     let shown = |name: &str| {
@@ -118,6 +127,12 @@ fn a_users_container_is_a_scope_of_the_users_manager() {
     let group = format!("/user.slice/user-65534.slice/user@65534.service/user.slice/{unit}");
     assert_eq!((shown("ControlGroup"), shown("TasksMax")), (group.clone(), "17".to_owned()));
     assert_eq!(fs::read_to_string(format!("/sys/fs/cgroup{group}/pids.max")).unwrap(), "17\n");
+    if !root {
+        // From a session's control group, which is not the user's, the manager has to bring it in.
+        procrt(&["start", bundle.id()]).ok();
+        let said = procrt(&["exec", bundle.id(), "sh", "-c", "cat /proc/self/cgroup"]).ok();
+        assert_eq!(said, "0::/");
+    }
     procrt(&["delete", "--force", bundle.id()]).ok();
     assert_eq!(shown("LoadState"), "not-found");
     // Nobody says where the manager is.

@@ -178,6 +178,21 @@ impl Unit {
         self.set(&properties)
     }
 
+    /// Has process `pid` moved into the unit's control group, or into the one at `inside` below it (empty: none), where this
+    /// user may not move it: the manager of a user's units asks the system's.
+    ///
+    /// # Errors
+    /// What systemd says.
+    pub fn attach(&self, inside: &Path, pid: i32) -> Result<()> {
+        let what = || format!("have systemd move process {pid} to {:?}", self.name);
+        let mut connection = Connection::open(&self.socket)
+            .context(|| format!("connect to systemd at {:?}", self.socket.path))
+            .context(what)?;
+        let pids = Value::array("u", vec![Value::Uint32(pid as u32)]);
+        let arguments = [Value::text(&self.name), Value::text(inside.display().to_string()), pids];
+        connection.call_manager("AttachProcessesToUnit", &arguments)?.done().context(what).map(drop)
+    }
+
     fn set(&self, properties: &[Property]) -> Result<()> {
         if properties.is_empty() {
             return Ok(());

@@ -8,6 +8,7 @@ mod image;
 mod options;
 mod policy;
 mod run;
+mod session;
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -34,8 +35,17 @@ pub(super) const ENTRY: Entry = Entry {
 };
 
 /// All commands of the sandbox.
-static COMMANDS: &[Entry] =
-    &[entry::<run::Args>(), entry::<policy::Args>(), entry::<export::Args>(), entry::<image::Args>()];
+static COMMANDS: &[Entry] = &[
+    entry::<run::Args>(),
+    entry::<policy::Args>(),
+    entry::<export::Args>(),
+    entry::<image::Args>(),
+    entry::<session::Start>(),
+    entry::<session::Exec>(),
+    entry::<session::Swap>(),
+    entry::<session::Stop>(),
+    entry::<session::List>(),
+];
 
 const fn entry<C: Run>() -> Entry {
     Entry {

@@ -9,7 +9,7 @@ use super::options::Options;
 use crate::cli::global::Global;
 use crate::cli::{Run, print};
 use crate::error::{Context, Error, Result};
-use crate::sandbox::{Caller, decide, explain, run};
+use crate::sandbox::{Caller, Outcome, decide, explain, run};
 
 /// Run a command in a sandbox
 ///
@@ -58,24 +58,19 @@ impl Run for Args {
         }
         let result = self.result.map(Sink::open).transpose()?;
         let outcome = run(&job, &choice)?;
-        if let Some(result) = result {
-            let mut text = serde_json::to_vec(&outcome)
-                .map_err(|error| Error::system(format!("write the result as JSON: {error}")))?;
-            text.push(b'\n');
-            result.write(&text)?;
-        }
+        Sink::write_outcome(result, &outcome)?;
         Ok(outcome.exit_status())
     }
 }
 
 /// Where the result goes: open before the command runs, and out of its sight.
-struct Sink {
+pub(super) struct Sink {
     name: OsString,
     file: File,
 }
 
 impl Sink {
-    fn open(name: OsString) -> Result<Self> {
+    pub(super) fn open(name: OsString) -> Result<Self> {
         let what = || format!("--result {}", name.to_string_lossy());
         let file = match name.to_str().and_then(|name| name.strip_prefix("fd:")) {
             None => File::create(&name).context(what)?,
@@ -90,6 +85,15 @@ impl Sink {
             }
         };
         Ok(Self { name, file })
+    }
+
+    /// Writes an outcome there, if there is one.
+    pub(super) fn write_outcome(sink: Option<Self>, outcome: &Outcome) -> Result<()> {
+        let Some(sink) = sink else { return Ok(()) };
+        let text = serde_json::to_vec(outcome);
+        let mut text = text.map_err(|error| Error::system(format!("write the result as JSON: {error}")))?;
+        text.push(b'\n');
+        sink.write(&text)
     }
 
     fn write(mut self, text: &[u8]) -> Result<()> {
