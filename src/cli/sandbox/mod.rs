@@ -3,6 +3,7 @@
 //! A table of commands of its own, each as the other table's are, and with exit statuses of its own: they must not be
 //! taken for those of the program in the sandbox.
 
+mod check;
 mod export;
 mod image;
 mod options;
@@ -45,6 +46,7 @@ static COMMANDS: &[Entry] = &[
     entry::<session::Swap>(),
     entry::<session::Stop>(),
     entry::<session::List>(),
+    entry::<check::Args>(),
 ];
 
 const fn entry<C: Run>() -> Entry {
