@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 use support::plain::{ID, User, program};
+use support::tty::Foreground;
 use support::{Outcome, PROCRT, busybox, wait_until};
 
 /// A session of a test's own, which is stopped when the test is over; then nothing of it may be left.
@@ -302,4 +303,23 @@ fn a_plain_user_without_a_control_group_is_told_so_before_anything_is_made() {
         "{outcome:?}"
     );
     assert!(!runtime.join("procrt-sessions").join(&session.name).exists());
+}
+
+#[test]
+fn a_shell_in_a_terminal_is_one_of_a_sessions_commands() {
+    let session = Session::start(&[]);
+    let mut command = session.command(&["exec", &session.name, "--", "sh"]);
+    command.env("TERM", "vt220");
+    let mut foreground = Foreground::of(&command);
+    foreground.terminal.type_in("echo $((6 * 7)) $TERM $(tty); stty size\r");
+    foreground.terminal.expect("42 ");
+    foreground.terminal.expect("24 80");
+    // The terminal's keys reach what runs in it.
+    foreground.terminal.type_in("sleep 1000\r");
+    wait_until("the command", || session.report()["processes"] == 2);
+    foreground.terminal.type_in("\u{3}");
+    wait_until("its end", || session.report()["processes"] == 1);
+    foreground.terminal.type_in("exit 5\r");
+    assert_eq!(foreground.finish().0, 5);
+    assert_eq!(session.exec(&[], "echo goes on").ok(), "goes on");
 }
