@@ -323,3 +323,23 @@ fn a_shell_in_a_terminal_is_one_of_a_sessions_commands() {
     assert_eq!(foreground.finish().0, 5);
     assert_eq!(session.exec(&[], "echo goes on").ok(), "goes on");
 }
+
+#[test]
+fn commands_are_confined_as_the_session_is() {
+    let session = Session::start(&["--rlimit", "nofile=77", "--env", "FROM=start"]);
+    let status = session.exec(&[], "grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status").ok();
+    let status: Vec<(&str, &str)> = status.lines().map(|line| line.split_once(":\t").unwrap()).collect();
+    for (name, value) in status {
+        let expected = match name {
+            "NoNewPrivs" => "1",
+            "Seccomp" => "2",
+            _ => "0000000000000000",
+        };
+        assert_eq!((name, value), (name, expected));
+    }
+    assert_eq!(session.exec(&[], "ulimit -n; echo $FROM; cat /etc/shadow 2>/dev/null").stdout, "77\nstart\n");
+    assert_eq!(session.exec(&[], "grep -c : /proc/net/dev; ls /proc/self/fd | wc -l").ok(), "1\n4");
+    for script in ["unshare -m true", "mount -t tmpfs x /tmp", "echo 0 >/proc/self/oom_score_adj", "ls /root/.ssh"] {
+        assert_ne!(session.exec(&[], &format!("{script} 2>/dev/null")).code(), 0, "{script}");
+    }
+}
