@@ -6,6 +6,7 @@
 
 pub mod backend;
 mod caller;
+mod capabilities;
 mod command;
 pub mod confine;
 mod decide;
@@ -27,6 +28,7 @@ mod tree;
 pub mod view;
 
 pub use caller::Caller;
+pub use capabilities::{Capabilities, ControlGroups, LevelHere, Program};
 pub use command::{Command, Running, Sandbox};
 pub use decide::{decide, run};
 pub use explain::explain;

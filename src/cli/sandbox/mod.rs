@@ -3,6 +3,7 @@
 //! A table of commands of its own, each as the other table's are, and with exit statuses of its own: they must not be
 //! taken for those of the program in the sandbox.
 
+mod check;
 mod export;
 mod image;
 mod options;
@@ -38,6 +39,7 @@ pub(super) const ENTRY: Entry = Entry {
 static COMMANDS: &[Entry] = &[
     entry::<run::Args>(),
     entry::<policy::Args>(),
+    entry::<check::Args>(),
     entry::<export::Args>(),
     entry::<image::Args>(),
     entry::<session::Start>(),

@@ -254,7 +254,7 @@ fn asked(policy: &Policy, caller: &Caller) -> Vec<(Ability, String, String)> {
 }
 
 /// A program that the caller can execute: a path, or a name to be looked for in the caller's PATH.
-pub(super) fn find(name: &Path, caller: &Caller) -> Option<PathBuf> {
+pub(in crate::sandbox) fn find(name: &Path, caller: &Caller) -> Option<PathBuf> {
     let usable = |path: &Path| path.is_file() && access(path, AccessFlags::X_OK).is_ok();
     if name.components().count() > 1 || name.is_absolute() {
         let path = caller.cwd.join(name);

@@ -14,7 +14,7 @@ use crate::sandbox::caller::Caller;
 ///
 /// # Errors
 /// If the hierarchies cannot be listed.
-pub(super) fn limits(caller: &Caller) -> Result<Vec<(Ability, std::result::Result<(), String>)>> {
+pub(in crate::sandbox) fn limits(caller: &Caller) -> Result<Vec<(Ability, std::result::Result<(), String>)>> {
     let kinds = [
         (Ability::Memory, "memory", "memory"),
         (Ability::Swap, "memory", "memory"),

@@ -9,8 +9,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::policy::Level;
-pub(super) use choose::SIGNALS;
+pub(super) use choose::{SIGNALS, find as find_program};
 pub use choose::{choose, possible};
+pub(super) use groups::limits as group_limits;
 
 /// What carries a policy out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -95,8 +95,17 @@ pub fn start(job: &Job, choice: &Choice, signals: &Signals) -> Result<Box<dyn St
     Ok(Box::new(process))
 }
 
+/// Enters a domain that lets nothing of files through, in this process and for good: for a process that only tries it.
+///
+/// # Errors
+/// The kernel's.
+pub(super) fn enter_empty_domain() -> Result<()> {
+    nix::sys::prctl::set_no_new_privs().context(|| "set no_new_privs")?;
+    Domain::of_files(&plan::Reach::default(), None, sys::landlock::abi())?.enter()
+}
+
 /// An id that no living process but this one makes.
-fn own_id() -> String {
+pub(super) fn own_id() -> String {
     use std::sync::atomic::{AtomicU32, Ordering};
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
