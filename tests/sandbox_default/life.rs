@@ -1,6 +1,5 @@
 //! How a confined command lives, is limited, and ends.
 
-use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
