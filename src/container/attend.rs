@@ -18,6 +18,7 @@ use crate::host::caller::Caller;
 use crate::host::cgroups::{Hierarchies, Layout};
 use crate::init::{Channel, Message};
 use crate::rootfs::Fresh;
+use crate::seccomp::SeccompPlan;
 use crate::sys::child::{Ending, Which, wait};
 use crate::sys::process::pidfd_send_signal;
 use crate::terminal::signals::Signals;
@@ -29,6 +30,8 @@ pub struct Given {
     pub bundle: Bundle,
     /// A root in memory instead of the configuration's.
     pub fresh: Option<Fresh>,
+    /// A filter of system calls that is finished already, instead of the configuration's.
+    pub filter: Option<SeccompPlan>,
     /// Its own network has no interface that is up.
     pub no_loopback: bool,
     /// It runs no program: it is kept for processes that [`super::join`] it.
@@ -184,7 +187,11 @@ impl Drop for Attended {
 /// Lets the first process go on, which stays.
 fn stay(channel: &Channel, first: &OwnedFd) -> Result<OwnedFd> {
     channel.send(&Message::Go)?;
-    first.try_clone().context(|| "copy a process's descriptor")
+    match channel.receive()? {
+        Some(Message::Ready) => first.try_clone().context(|| "copy a process's descriptor"),
+        Some(Message::Failed(error)) => Err(error),
+        _ => Err(Error::system("the container's first process has ended early")),
+    }
 }
 
 /// Lets the first process go on, and waits for the program's. That may fail before it is heard of.
