@@ -18,6 +18,7 @@ use crate::host::caller::Caller;
 use crate::host::cgroups::{Hierarchies, Layout};
 use crate::init::{Channel, Message};
 use crate::rootfs::Fresh;
+use crate::seccomp::SeccompPlan;
 use crate::sys::child::{Ending, Which, wait};
 use crate::sys::process::pidfd_send_signal;
 use crate::terminal::signals::Signals;
@@ -29,6 +30,8 @@ pub struct Given {
     pub bundle: Bundle,
     /// A root in memory instead of the configuration's.
     pub fresh: Option<Fresh>,
+    /// A filter of system calls that is finished already, instead of the configuration's.
+    pub filter: Option<SeccompPlan>,
     /// Its own network has no interface that is up.
     pub no_loopback: bool,
     /// It runs no program: it is kept for processes that [`super::join`] it.

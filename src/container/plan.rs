@@ -125,6 +125,9 @@ pub(super) fn plan_given(options: &CreateOptions, given: &Given, host: &Host) ->
     plan.init.attended = true;
     plan.init.held = given.held;
     plan.init.no_loopback = given.no_loopback;
+    if given.filter.is_some() {
+        plan.init.seccomp.clone_from(&given.filter);
+    }
     Ok(plan)
 }
 

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use nix::fcntl::{OFlag, openat};
 use nix::sys::prctl;
 use nix::sys::stat::Mode;
-use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, getpid, setpgid, setsid, tcsetpgrp};
+use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 
 use super::{Channel, Message};
 use crate::error::{Context, Result};
@@ -21,19 +21,15 @@ use crate::sys::process::{Cloned, StringTable, clone, close_all_but, exec, exit_
 /// What procrt is called with to be [`held`].
 pub const HELD: &CStr = c"stay-as-first-process";
 
-/// Clones the process that is to become the program, and returns in that alone. With a `terminal`, which is this process's
-/// standard input, it is the terminal's foreground; without, it has a session of its own.
+/// Clones the process that is to become the program, and returns in that alone. With a `terminal`, it is in this process's
+/// group, which is the terminal's foreground; without, it has a session of its own.
 ///
 /// # Errors
 /// As clone3(2).
 pub(super) fn part(channel: &Channel, terminal: bool) -> Result<()> {
     match clone(0, None, false).context(|| "make the program's process (clone3)")? {
         Cloned::Parent { pid, pidfd } => watch(pid, pidfd, channel),
-        Cloned::Child if terminal => {
-            setpgid(Pid::from_raw(0), Pid::from_raw(0)).context(|| "begin a group of processes")?;
-            // All signals are held back still, SIGTTOU too.
-            tcsetpgrp(std::io::stdin(), getpid()).context(|| "take the terminal")
-        }
+        Cloned::Child if terminal => Ok(()),
         Cloned::Child => setsid().map(drop).context(|| "begin a session"),
     }
 }

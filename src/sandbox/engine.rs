@@ -9,7 +9,7 @@ use nix::unistd::{Pid, getegid, geteuid};
 use oci_spec::runtime::LinuxSeccomp;
 
 use super::backend::Choice;
-use super::filter::{default_filter, from_file};
+use super::filter::{compiled_default_filter, from_file};
 use super::outcome::Usage;
 use super::policy::{Bind, NetworkMode, Seccomp};
 use super::running::{Job, Started};
@@ -17,6 +17,7 @@ use super::spec::{self, Around};
 use super::system::System;
 use crate::container::{self, Attended, CreateOptions, Store};
 use crate::error::{Error, Result};
+use crate::seccomp::SeccompPlan;
 use crate::sys::child::Ending;
 use crate::sys::process::{pidfd_open, pidfd_send_signal};
 use crate::terminal::signals::Signals;
@@ -56,7 +57,8 @@ fn contain(job: &Job, held: bool, signals: &Signals) -> Result<Attended> {
     let own = (geteuid().as_raw(), getegid().as_raw());
     let ids = job.policy.user.as_deref().map_or(Ok(own), ids)?;
     let mapped = (own.0 != 0).then_some(own);
-    let mut given = spec::build(job, &Around { system: &system, ids, mapped, filter: filter(job)? })?;
+    let (filter, compiled) = filters(job)?;
+    let mut given = spec::build(job, &Around { system: &system, ids, mapped, filter, compiled })?;
     let store = store();
     if let Err(error) = container::sweep(&store, maker_may_live) {
         log::warn!("look for what is left of other sandboxes: {error}");
@@ -82,12 +84,12 @@ fn system(job: &Job) -> System {
     if files.ro.iter().chain(&files.rw).chain(&files.overlay).any(broad) { system.with_homes() } else { system }
 }
 
-/// The filter that a policy asks for.
-fn filter(job: &Job) -> Result<Option<LinuxSeccomp>> {
+/// The filter that a policy asks for; the sandbox's own is compiled already.
+fn filters(job: &Job) -> Result<(Option<LinuxSeccomp>, Option<SeccompPlan>)> {
     match job.policy.seccomp.as_ref().unwrap_or(&Seccomp::Default) {
-        Seccomp::Default => Ok(Some(default_filter())),
-        Seccomp::None => Ok(None),
-        Seccomp::File(path) => from_file(path).map(Some),
+        Seccomp::Default => Ok((None, Some(compiled_default_filter()))),
+        Seccomp::None => Ok((None, None)),
+        Seccomp::File(path) => Ok((Some(from_file(path)?), None)),
     }
 }
 

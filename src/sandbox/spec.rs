@@ -17,6 +17,7 @@ use crate::bundle::{Bundle, OCI_VERSION};
 use crate::container::Given;
 use crate::error::{Error, Result};
 use crate::rootfs::Fresh;
+use crate::seccomp::SeccompPlan;
 
 /// Where a disposable copy is.
 pub const WORKSPACE: &str = "/workspace";
@@ -44,6 +45,8 @@ pub struct Around<'a> {
     pub mapped: Option<(u32, u32)>,
     /// The filter of system calls.
     pub filter: Option<LinuxSeccomp>,
+    /// The same, where it is compiled already.
+    pub compiled: Option<SeccompPlan>,
 }
 
 /// The container that carries `job` out.
@@ -74,6 +77,7 @@ pub fn build(job: &Job, around: &Around) -> Result<Given> {
     Ok(Given {
         bundle: Bundle { dir: "/".into(), spec, rootfs: "/".into() },
         fresh: Some(fresh),
+        filter: around.compiled.clone(),
         no_loopback: network == NetworkMode::None,
         held: false,
         controllers,
