@@ -230,6 +230,21 @@ fn root_of_a_user_namespace_needs_no_other_and_maps_only_what_it_has() {
     let error = run(&plain("true")).refused();
     let expected = format!("{ID}+1 are not all mapped in the user namespace that procrt is in (/proc/self/uid_map)");
     assert!(error.starts_with("write /proc/") && error.contains(&expected), "{error}");
+    // It joins what it has made, and comes back.
+    let bundle =
+        plain("exec sleep 1000").without_namespace("user").without("/linux/uidMappings").without("/linux/gidMappings");
+    let call = |command: &[&str]| {
+        let command = bundle.command(command);
+        let args: Vec<_> = command.get_args().map(|arg| arg.to_str().unwrap()).collect();
+        args[args.iter().position(|arg| *arg == "--root").unwrap() - 1..].join(" ")
+    };
+    bundle.write();
+    let (create, start) =
+        (call(&["create", "--bundle", bundle.path().to_str().unwrap(), bundle.id()]), call(&["start", bundle.id()]));
+    let (exec, delete) = (call(&["exec", bundle.id(), "echo", "inside"]), call(&["delete", "--force", bundle.id()]));
+    let script = format!("{create} && {start} && {exec} && {delete}");
+    let mut command = User(ID).command("unshare");
+    assert_eq!(Outcome::of(command.args(["--map-root-user", "sh", "-c", &script]).current_dir("/")).ok(), "inside");
     // Its limits need a control group too.
     let bundle = plain("true").set("/linux/resources/memory", json!({"limit": 1 << 26}));
     let error = run(&bundle).refused();

@@ -115,6 +115,7 @@ fn builds_and_unpacks(engine: &'static str) {
     assert_eq!(at("bin/busybox").len(), fs::metadata(busybox()).unwrap().len());
     assert_eq!(at("bin/again").mode() & 0o7777, 0o755);
     assert!(at("srv/work").is_dir() && at("proc").is_dir());
+    assert!(fs::read_to_string(rootfs.join("etc/hosts")).unwrap().contains("localhost"));
     assert_eq!(fs::metadata(case.dir.path().join("cache/procrt")).unwrap().mode() & 0o777, 0o700);
 
     // Nothing has changed: nothing is built, and nothing is said.

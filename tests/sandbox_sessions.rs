@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 use support::plain::{ID, User, program};
-use support::{Outcome, PROCRT, busybox, wait_until};
+use support::tty::Foreground;
+use support::{Outcome, PROCRT, busybox, skipped, unified, wait_until};
 
 /// A session of a test's own, which is stopped when the test is over; then nothing of it may be left.
 struct Session {
@@ -191,6 +192,7 @@ fn the_first_process_is_out_of_reach() {
     session.exec(&[], script);
     assert_eq!(session.exec(&[], "cat /proc/1/environ 2>&1 | wc -c; ls /proc/1/fd 2>/dev/null | wc -l").code(), 0);
     assert_eq!(session.exec(&[], "cat /proc/1/environ 2>/dev/null").stdout, "");
+    assert_eq!(session.exec(&[], "cat /proc/1/cmdline 2>/dev/null").stdout, "");
     for script in ["readlink /proc/1/fd/* /proc/1/exe /proc/1/cwd", "ls /proc/1/root/", "head -c 1 /proc/1/mem"] {
         assert_eq!(session.exec(&[], &format!("{script} 2>/dev/null")).stdout, "", "{script}");
     }
@@ -302,4 +304,119 @@ fn a_plain_user_without_a_control_group_is_told_so_before_anything_is_made() {
         "{outcome:?}"
     );
     assert!(!runtime.join("procrt-sessions").join(&session.name).exists());
+}
+
+#[test]
+fn a_shell_in_a_terminal_is_one_of_a_sessions_commands() {
+    let session = Session::start(&[]);
+    let mut command = session.command(&["exec", &session.name, "--", "sh"]);
+    command.env("TERM", "vt220");
+    let mut foreground = Foreground::of(&command);
+    foreground.terminal.type_in("echo $((6 * 7)) $TERM $(tty); stty size\r");
+    foreground.terminal.expect("42 ");
+    foreground.terminal.expect("24 80");
+    // The terminal's keys reach what runs in it.
+    foreground.terminal.type_in("sleep 1000\r");
+    wait_until("the command", || session.report()["processes"] == 2);
+    foreground.terminal.type_in("\u{3}");
+    wait_until("its end", || session.report()["processes"] == 1);
+    foreground.terminal.type_in("exit 5\r");
+    assert_eq!(foreground.finish().0, 5);
+    assert_eq!(session.exec(&[], "echo goes on").ok(), "goes on");
+}
+
+#[test]
+fn commands_are_confined_as_the_session_is() {
+    let session = Session::start(&["--rlimit", "nofile=77", "--env", "FROM=start"]);
+    let status = session.exec(&[], "grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status").ok();
+    let status: Vec<(&str, &str)> = status.lines().map(|line| line.split_once(":\t").unwrap()).collect();
+    for (name, value) in status {
+        let expected = match name {
+            "NoNewPrivs" => "1",
+            "Seccomp" => "2",
+            _ => "0000000000000000",
+        };
+        assert_eq!((name, value), (name, expected));
+    }
+    assert_eq!(session.exec(&[], "ulimit -n; echo $FROM; cat /etc/shadow 2>/dev/null").stdout, "77\nstart\n");
+    assert_eq!(session.exec(&[], "grep -c : /proc/net/dev; ls /proc/self/fd | wc -l").ok(), "1\n4");
+    for script in ["unshare -m true", "mount -t tmpfs x /tmp", "echo 0 >/proc/self/oom_score_adj", "ls /root/.ssh"] {
+        assert_ne!(session.exec(&[], &format!("{script} 2>/dev/null")).code(), 0, "{script}");
+    }
+}
+
+/// Control groups that are the plain user's, with one each in which its processes can be; they go with the test.
+struct Delegated {
+    made: Vec<PathBuf>,
+    own: Vec<PathBuf>,
+}
+
+impl Delegated {
+    fn new() -> Self {
+        let name = format!("procrt-test-session-{}", std::process::id());
+        let root = PathBuf::from("/sys/fs/cgroup");
+        let mut delegated = Self { made: Vec::new(), own: Vec::new() };
+        let hierarchies: &[&str] = if unified() { &[""] } else { &["memory", "pids", "freezer", "cpuacct"] };
+        if unified() {
+            fs::write(root.join("cgroup.subtree_control"), "+pids +memory").unwrap();
+        }
+        for hierarchy in hierarchies {
+            let dir = root.join(hierarchy).join(&name);
+            for dir in [dir.clone(), dir.join("own")] {
+                fs::create_dir(&dir).unwrap();
+                for file in ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads", "tasks"] {
+                    let _ = std::os::unix::fs::chown(dir.join(file), Some(ID), Some(ID));
+                }
+                delegated.made.push(dir);
+            }
+            delegated.own.push(dir.join("own"));
+        }
+        delegated
+    }
+}
+
+impl Drop for Delegated {
+    fn drop(&mut self) {
+        for dir in self.made.iter().rev() {
+            wait_until("the control group to be free", || fs::remove_dir(dir).is_ok() || std::thread::panicking());
+        }
+    }
+}
+
+#[test]
+fn a_plain_user_with_a_control_group_has_sessions_too() {
+    let session = Session::new();
+    let delegated = Delegated::new();
+    let at = |name: &str| session.dir.path().join(name);
+    for name in ["runtime", "cache"] {
+        fs::create_dir(at(name)).unwrap();
+        std::os::unix::fs::chown(at(name), Some(ID), Some(ID)).unwrap();
+    }
+    fs::set_permissions(session.dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let enter: String = delegated.own.iter().map(|dir| format!("echo $$ >{}/cgroup.procs; ", dir.display())).collect();
+    let call = |args: &[&str]| {
+        let user = User(ID).command("env");
+        let mut command = Command::new("sh");
+        command.args(["-ec", &format!("{enter}exec \"$@\""), "sh"]).arg(user.get_program()).args(user.get_args());
+        for (name, place) in [("XDG_RUNTIME_DIR", "runtime"), ("XDG_CACHE_HOME", "cache")] {
+            command.arg(format!("{name}={}", at(place).display()));
+        }
+        Outcome::of(command.arg(program()).arg("sandbox").args(args).current_dir(session.dir.path()))
+    };
+    let started = call(&["start", &session.name, "--workspace", "work", "--memory", "100M", "--pids", "20"]);
+    if started.code() == 99 && started.stderr.contains("user namespace") {
+        return skipped(&started.stderr);
+    }
+    started.ok();
+    assert_eq!(call(&["exec", &session.name, "--", "sh", "-c", "id -u; pwd; cat file"]).ok().lines().count(), 3);
+    let mark = mark(&session, 0);
+    let script = format!("setsid sleep {mark} & sleep {mark}");
+    assert_eq!(call(&["exec", &session.name, "--timeout", "300ms", "--", "sh", "-c", &script]).code(), 124);
+    assert_eq!(processes(&mark), [""; 0]);
+    let inside =
+        call(&["exec", &session.name, "--", "sh", "-c", "cat /proc/1/environ /proc/1/mem; readlink /proc/1/fd/*"]);
+    assert_eq!(inside.stdout, "", "the first process is in reach");
+    call(&["stop", &session.name]).ok();
+    assert_eq!(fs::read_dir(at("runtime/procrt-sessions")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(at("cache/procrt/workspaces")).unwrap().count(), 0);
 }

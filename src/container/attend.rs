@@ -187,7 +187,11 @@ impl Drop for Attended {
 /// Lets the first process go on, which stays.
 fn stay(channel: &Channel, first: &OwnedFd) -> Result<OwnedFd> {
     channel.send(&Message::Go)?;
-    first.try_clone().context(|| "copy a process's descriptor")
+    match channel.receive()? {
+        Some(Message::Ready) => first.try_clone().context(|| "copy a process's descriptor"),
+        Some(Message::Failed(error)) => Err(error),
+        _ => Err(Error::system("the container's first process has ended early")),
+    }
 }
 
 /// Waits for the program's process, which its first process makes without being told to. It may fail before it is heard of.

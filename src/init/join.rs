@@ -96,8 +96,9 @@ pub fn clone_joining_process(
     let Container { namespaces, .. } = &plan.container;
     let own_pids = namespaces.contains(&Namespace::Pid);
     let elsewhere = match own_pids.then(|| ChildrenElsewhere::begin(handles.first.as_fd())).transpose() {
-        // A plain user may have children in a PID namespace only from within the user namespace that it belongs to.
-        Err(error) if error.errno() == Some(libc::EPERM) && namespaces.contains(&Namespace::User) => {
+        // A plain user may have children in a PID namespace only from within the user namespace that it belongs to; and who
+        // is root of that alone does not come back.
+        Err(error) if error.errno() == Some(libc::EPERM) => {
             return clone_from_within(plan, handles, signals, ours, cgroup, place);
         }
         elsewhere => elsewhere?,

@@ -4,7 +4,7 @@
 //! is its slice's business. A process that joins a container later has a sequence of its own, in [`join`]; the last steps
 //! of both are in [`become_process`].
 
-mod attend;
+pub mod attend;
 mod become_process;
 mod channel;
 mod gate;
@@ -140,11 +140,14 @@ pub fn run(plan: &InitPlan, handles: Handles, signals: Option<&Signals>) -> ! {
     };
     let Prepared { proc, command, pid } = prepared;
     let Ok(opened) = gate.wait(&channel, proc.as_fd()) else { sys::process::exit_now(1) };
-    // Nothing of the host's is left: a hook and the program can come from the image.
-    drop((gate, proc));
+    drop(gate);
     if plan.held {
-        attend::hold(&channel);
+        let Err(error) = attend::hold(&channel, proc);
+        opened.fail(&channel, &error);
+        sys::process::exit_now(1);
     }
+    // Nothing of the host's is left: a hook and the program can come from the image.
+    drop(proc);
     if plan.attended
         && let Err(error) = attend::part(&channel, plan.terminal.is_some())
     {

@@ -26,15 +26,14 @@ pub fn clone_first_process(
 ) -> Result<(i32, OwnedFd, Channel)> {
     let flags = plan.namespaces.clone_flags();
     let what = || "make the container's first process (clone3)";
-    let joins_user = plan.namespaces.joins(Namespace::User);
-    let elsewhere = match handles.joined.get(Namespace::Pid).map(ChildrenElsewhere::begin).transpose() {
-        // A plain user joins it from within the user namespace that it belongs to.
-        Err(error) if error.errno() == Some(libc::EPERM) && joins_user => None,
-        elsewhere => elsewhere?,
+    let (elsewhere, from_within) = match handles.joined.get(Namespace::Pid).map(ChildrenElsewhere::begin).transpose() {
+        // A plain user joins it from within the user namespace that it belongs to; and who is root of that alone does not come
+        // back.
+        Err(error) if error.errno() == Some(libc::EPERM) => (None, true),
+        elsewhere => (elsewhere?, false),
     };
-    let pids_later = elsewhere.is_none();
     let restore = || elsewhere.map_or(Ok(()), ChildrenElsewhere::end);
-    if !plan.namespaces.takes_intermediate() {
+    if !plan.namespaces.takes_intermediate() && !from_within {
         return match clone(flags, cgroup, false).context(what)? {
             Cloned::Parent { pid, pidfd } => {
                 drop(handles);
@@ -53,7 +52,7 @@ pub fn clone_first_process(
     match clone(0, cgroup, false).context(what)? {
         Cloned::Child => {
             drop(ours);
-            let error = match intermediate(plan, &mut handles, flags, pids_later) {
+            let error = match intermediate(plan, &mut handles, flags, from_within) {
                 Ok(None) => exit_now(0),
                 Ok(Some(Child)) => match handles.channel.wait_for_go() {
                     Ok(()) => run(plan, handles, signals),
@@ -98,7 +97,7 @@ pub(super) fn receive_child(intermediate: i32, channel: &Channel) -> Result<(i32
 
 struct Child;
 
-fn intermediate(plan: &InitPlan, handles: &mut Handles, flags: u64, pids_later: bool) -> Result<Option<Child>> {
+fn intermediate(plan: &InitPlan, handles: &mut Handles, flags: u64, from_within: bool) -> Result<Option<Child>> {
     // The user namespace's root may look into whoever is in it, and a PID namespace that is joined has processes that see
     // the first process from its birth. Becoming root does this too, but not where that is root of the host.
     prctl::set_dumpable(false).context(|| "be out of the reach of other processes")?;
@@ -106,9 +105,11 @@ fn intermediate(plan: &InitPlan, handles: &mut Handles, flags: u64, pids_later: 
     handles.joined.join_early()?;
     if plan.namespaces.joins(Namespace::User) {
         namespaces::join(&handles.joined, |kind| kind == Namespace::User)?;
-        if let Some(pids) = handles.joined.get(Namespace::Pid).filter(|_| pids_later) {
-            namespaces::join_for_children(pids)?;
-        }
+    }
+    if let Some(pids) = handles.joined.get(Namespace::Pid).filter(|_| from_within) {
+        namespaces::join_for_children(pids)?;
+    }
+    if plan.namespaces.joins(Namespace::User) {
         namespaces::become_root()?;
     }
     match clone(flags, None, true).context(|| "make the container's first process (clone3)")? {

@@ -152,10 +152,12 @@ impl ChildrenElsewhere {
     /// Has children born in the PID namespace that `namespace` refers to, or that the process behind it, a pidfd, is in.
     ///
     /// # Errors
-    /// As setns(2).
+    /// As setns(2); `EPERM` also where this process could not come back, as the root of a user namespace that its PID
+    /// namespace does not belong to.
     pub fn begin(namespace: BorrowedFd) -> Result<Self> {
-        let proc = procfs::handle()?;
-        let own = procfs::open(proc.as_fd(), "self/ns/pid", OFlag::O_RDONLY).context(|| "open /proc/self/ns/pid")?;
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        let own = open("/proc/self/ns/pid", flags, Mode::empty()).context(|| "open /proc/self/ns/pid")?;
+        join_for_children(own.as_fd())?;
         join_for_children(namespace)?;
         Ok(Self(own))
     }

@@ -93,7 +93,11 @@ impl Bundle {
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let id = format!("t{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         image::make_root(&dir.path().join("rootfs"));
-        Self { config: image::config(args, &id), user: None, dir, id }
+        let mut config = image::config(args, &id);
+        if plain::is_plain() {
+            plain::adapt(&mut config);
+        }
+        Self { config, user: None, dir, id }
     }
 
     /// A bundle whose container runs until it is killed.
@@ -199,6 +203,8 @@ impl Bundle {
 
     /// A user namespace in which ids from 0 on are those from `first` on outside.
     pub fn mapped(self, first: u32) -> Self {
+        // A plain user has others.
+        let first = if plain::is_plain() { plain::subordinate() } else { first };
         let mapping = json!([{"containerID": 0, "hostID": first, "size": 65536}]);
         self.namespace("user", None).set("/linux/uidMappings", mapping.clone()).set("/linux/gidMappings", mapping)
     }

@@ -49,6 +49,31 @@ pub fn program() -> &'static Path {
     })
 }
 
+/// Whether the tests themselves run as a plain user: what takes root is not theirs to test then.
+pub fn is_plain() -> bool {
+    !nix::unistd::geteuid().is_root()
+}
+
+/// The first subordinate id of the user that the tests run as (subuid(5)), who has as many as a container needs.
+pub fn subordinate() -> u32 {
+    let uid = nix::unistd::geteuid().to_string();
+    let name = nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap().map_or(uid.clone(), |user| user.name);
+    let text = fs::read_to_string("/etc/subuid").unwrap_or_default();
+    let mut lines = text.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let line = lines.find(|line| line[0] == name || line[0] == uid).expect("this user has no line in /etc/subuid");
+    line[1].parse().unwrap()
+}
+
+/// A configuration of root's as one of the plain user's that the tests run as: root inside is that user, and everybody else
+/// one of its subordinate ids.
+pub fn adapt(config: &mut serde_json::Value) {
+    let maps = |own: u32| json!([{"containerID": 0, "hostID": own, "size": 1}, {"containerID": 1, "hostID": subordinate(), "size": 65535}]);
+    let linux = &mut config["linux"];
+    linux["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+    linux["uidMappings"] = maps(nix::unistd::geteuid().as_raw());
+    linux["gidMappings"] = maps(nix::unistd::getegid().as_raw());
+}
+
 impl Bundle {
     /// The bundle is the plain user's, in a user namespace in which that is root: as `procrt spec --rootless` has it, but with
     /// a network of its own.

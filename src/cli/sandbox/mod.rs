@@ -39,6 +39,7 @@ pub(super) const ENTRY: Entry = Entry {
 static COMMANDS: &[Entry] = &[
     entry::<run::Args>(),
     entry::<policy::Args>(),
+    entry::<check::Args>(),
     entry::<export::Args>(),
     entry::<image::Args>(),
     entry::<session::Start>(),
@@ -46,7 +47,6 @@ static COMMANDS: &[Entry] = &[
     entry::<session::Swap>(),
     entry::<session::Stop>(),
     entry::<session::List>(),
-    entry::<check::Args>(),
 ];
 
 const fn entry<C: Run>() -> Entry {

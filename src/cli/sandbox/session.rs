@@ -110,7 +110,8 @@ impl Run for Exec {
 
 /// Give a sandbox that was started another root file system
 ///
-/// All that runs in it ends, and /tmp is empty again; its workspace, and what it was given of the host's, stays.
+/// All that runs in it ends; /tmp is empty again, and what was written to overlays is thrown away. Its workspace, and what
+/// it was given of the host's, stays.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

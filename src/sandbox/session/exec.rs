@@ -14,7 +14,7 @@ use crate::cgroup;
 use crate::container::{self, ExecOptions, Joined};
 use crate::error::{Context, Error, Kind, Result};
 use crate::sandbox::outcome::{Outcome, Usage};
-use crate::sandbox::policy::{Size, Time};
+use crate::sandbox::policy::{Policy, Size, Time};
 use crate::sandbox::running::{Job, Started};
 use crate::sandbox::{Caller, engine, environment, supervise};
 use crate::sys::child::{Ending, Which, wait};
@@ -59,8 +59,14 @@ pub fn exec(name: &str, command: Vec<OsString>, own: &ExecPolicy) -> Result<Outc
     job.policy.limits.timeout = own.timeout.or(job.policy.limits.timeout);
     job.policy.limits.output = own.output.or(job.policy.limits.output);
     job.command = command;
-    job.terminal = Caller::this_process()?.terminal && job.policy.limits.output.is_none();
-    let options = options(&record, &job, own)?;
+    let caller = Caller::this_process()?;
+    job.terminal = caller.terminal && job.policy.limits.output.is_none();
+    let mut options = options(&record, &job, own)?;
+    if job.terminal {
+        // Which kind of terminal it has is the caller's to say, not that of whoever has started the session.
+        let constants = environment::build(&Policy::default(), &caller)?;
+        options.env.splice(0..0, constants.into_iter().filter(|variable| variable.starts_with("TERM=")));
+    }
     let doomed = job.policy.limits.output.is_some();
     let outcome = supervise::supervise(&job, &record.backend, |_, _, signals| start(&options, doomed, signals), None);
     outcome.map_err(|error| match error.kind() {
