@@ -421,3 +421,27 @@ fn a_plain_user_with_a_control_group_has_sessions_too() {
     assert_eq!(fs::read_dir(at("runtime/procrt-sessions")).unwrap().count(), 0);
     assert_eq!(fs::read_dir(at("cache/procrt/workspaces")).unwrap().count(), 0);
 }
+
+#[test]
+fn who_lies_in_wait_for_commands_gets_nothing_of_their_makers() {
+    let session = Session::start(&["--workspace", "work"]);
+    let mark = session.dir.path().join("mark");
+    fs::write(&mark, "of the host").unwrap();
+    // Looks into every process that comes, as fast as it can.
+    let script = format!(
+        "while :; do for p in /proc/[0-9]*; do cat $p/root{mark} $p/cwd/mark $p/environ 2>/dev/null \
+         | tr '\\0' '\\n' | grep -aE 'of the host|CALLERS_OWN' >>got; \
+         for f in $p/fd/*; do cat $f/mark 2>/dev/null | head -c 100 >>got; done; done; done",
+        mark = mark.display()
+    );
+    session.exec(&[], &format!("for i in 1 2 3; do ({script}) >/dev/null 2>&1 & done")).ok();
+    for _ in 0..support::rounds(60) {
+        let mut command = session.command(&["exec", &session.name, "--", "true"]);
+        command.env("CALLERS_OWN", "CALLERS_OWN secret").current_dir(session.dir.path());
+        Outcome::of(&mut command).ok();
+    }
+    assert_eq!(session.exec(&[], "cat got").stdout, "");
+    // It would have found a process that is open to it.
+    let seen = "CALLERS_OWN=1 sleep 2; grep -c CALLERS_OWN got";
+    assert_ne!(session.exec(&[], &format!("sh -c '{seen}'")).stdout.trim(), "0");
+}
