@@ -50,6 +50,14 @@ pub fn plan(options: &CreateOptions) -> Result<(Bundle, Plan)> {
 /// # Errors
 /// As [`plan`].
 pub fn plan_with(options: &CreateOptions, systemd: Option<&Manager>) -> Result<(Bundle, Plan)> {
+    plan_for(options, systemd, |_| Caller::find())
+}
+
+fn plan_for(
+    options: &CreateOptions,
+    systemd: Option<&Manager>,
+    caller: impl FnOnce(&Spec) -> Result<Caller>,
+) -> Result<(Bundle, Plan)> {
     bundle::check_id(&options.id)?;
     let mut faults = Faults::default();
     let mut bundle = bundle::read(&options.bundle, &mut faults).map_err(|error| {
@@ -70,7 +78,7 @@ pub fn plan_with(options: &CreateOptions, systemd: Option<&Manager>) -> Result<(
     if systemd.is_none() && cgroup::needs_own_paths(&bundle.spec) {
         hierarchies = hierarchies.with_own_paths()?;
     }
-    let caller = Caller::find()?;
+    let caller = caller(&bundle.spec)?;
     if systemd.is_none() && cgroup::names_none(&bundle.spec) && is_rootless(options, &caller)? {
         hierarchies = hierarchies.with_delegation()?;
     }
@@ -350,7 +358,7 @@ pub(super) fn warn_of_missing_capabilities(process: &ProcessPlan, user_namespace
 }
 
 /// The plan of the bundle in `dir`, for `explain`; with `systemd_cgroup`, of a scope of this machine's service manager;
-/// `missing_lsm` as [`CreateOptions::missing_lsm`].
+/// `missing_lsm` as [`CreateOptions::missing_lsm`]. What only root could make is explained as if root made it.
 ///
 /// # Errors
 /// As [`plan`].
@@ -358,5 +366,8 @@ pub fn explain(dir: &Path, systemd_cgroup: bool, missing_lsm: Missing) -> Result
     let manager = systemd_cgroup.then(systemd::find).transpose()?.map(|(manager, _)| manager);
     let options =
         CreateOptions { id: "explained".to_owned(), bundle: dir.to_owned(), missing_lsm, ..CreateOptions::default() };
-    plan_with(&options, manager.as_ref()).map(|(_, plan)| plan)
+    let caller = |spec: &Spec| {
+        if makes_or_joins(spec, LinuxNamespaceType::User) { Caller::find() } else { Ok(Caller::ROOT) }
+    };
+    plan_for(&options, manager.as_ref(), caller).map(|(_, plan)| plan)
 }

@@ -189,7 +189,7 @@ impl Unit {
             .context(|| format!("connect to systemd at {:?}", self.socket.path))
             .context(what)?;
         let pids = Value::array("u", vec![Value::Uint32(pid as u32)]);
-        let arguments = [Value::text(&self.name), Value::text(&inside.display().to_string()), pids];
+        let arguments = [Value::text(&self.name), Value::text(inside.display().to_string()), pids];
         connection.call_manager("AttachProcessesToUnit", &arguments)?.done().context(what).map(drop)
     }
 
