@@ -49,7 +49,7 @@ fn write_pages(dir: &Path, command: &Command, name: &str) -> io::Result<()> {
     if !nested.is_empty() {
         man.render_subcommands_section(&mut file)?;
     }
-    writeln!(file, ".SH \"EXIT STATUS\"\n{}", exit_status(command.get_name()))?;
+    writeln!(file, ".SH \"EXIT STATUS\"\n{}", exit_status(name))?;
     if let Some(examples) = command.get_after_help() {
         writeln!(file, ".SH EXAMPLES\n.nf\n{}.fi", as_it_stands(&examples.to_string()))?;
     }
@@ -69,10 +69,19 @@ fn as_it_stands(text: &str) -> String {
     lines.map(|line| format!("\\&{}\n", line.replace('\\', "\\e").replace('-', "\\-"))).collect()
 }
 
-fn exit_status(command: &str) -> &'static str {
-    match command {
-        "run" => "The program's own, or 128 and the number of the signal that ended it; 1 if procrt failed.",
-        "exec" => "The program's own, or 128 and the number of the signal that ended it; 255 if procrt failed.",
+fn exit_status(page: &str) -> &'static str {
+    match page {
+        "procrt-sandbox-run" | "procrt-sandbox-exec" | "procrt-sandbox-image-run" => {
+            "The command's own, or 128 and the number of the signal that ended it; 124 if its time was over; 137 if its \
+             memory was; 99 for what this host cannot do, and nothing has run; 125 for what is wrong otherwise; 126 and 127 \
+             for a program that cannot be run or is not there."
+        }
+        sandbox if sandbox.starts_with("procrt-sandbox") => {
+            "0 if it was done, 99 for what this host cannot do, 125 for what is wrong otherwise; then a sentence on standard \
+             error says why."
+        }
+        "procrt-run" => "The program's own, or 128 and the number of the signal that ended it; 1 if procrt failed.",
+        "procrt-exec" => "The program's own, or 128 and the number of the signal that ended it; 255 if procrt failed.",
         _ => "0 if it was done, 1 if not; then a sentence on standard error says why.",
     }
 }

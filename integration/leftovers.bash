@@ -1,11 +1,13 @@
 # What a round may leave behind, and how it is found. Needs HERE, WORK and ENGINE.
 
-# Containers' control groups are below the first of these, or below those that an engine does not let us choose.
+# Containers' control groups are below the first of these, or below those that an engine does not let us choose. And a plain
+# user's engine has ids that are nobody else's: one, and a range.
 set_cgroup_parents() {
     local engine_cgroups=()
+    engine_uids=()
     CGROUP_PARENT=/procrt-engines-${WORK##*.}
     # shellcheck disable=SC1090
-    source <(sed -n '/^engine_cgroups=/p' "$HERE/$ENGINE/engine.bash")
+    source <(sed -n '/^engine_\(cgroups\|uids\)=/p' "$HERE/$ENGINE/engine.bash")
     CGROUP_PARENTS=("$CGROUP_PARENT" "${engine_cgroups[@]}")
 }
 
@@ -27,16 +29,21 @@ remove_cgroups() {
     done < <(cgroups_left)
 }
 
-# The pids of what runs in our network or mount namespaces or in our control groups, but for this script's own.
+# The pids of what runs in our network or mount namespaces, in our control groups or by our users' ids, but for this
+# script's own.
 our_pids() {
-    local process pid namespaces='' groups
+    local process pid namespaces='' groups users=' '
+    if [[ ${#engine_uids[@]} -gt 0 ]]; then
+        users=" $(find /proc -maxdepth 1 -name '[0-9]*' \( -uid "${engine_uids[0]}" -o \
+            -uid "+$((${engine_uids[1]%-*} - 1))" -uid "-$((${engine_uids[1]#*-} + 1))" \) -printf '%f ' 2>/dev/null || true)"
+    fi
     [[ ! -f $WORK/namespaces ]] || namespaces=$(<"$WORK/namespaces")
     groups=$(printf '|:%s' "${CGROUP_PARENTS[@]}")
     for process in /proc/[0-9]*; do
         pid=${process#/proc/}
         [[ $pid != "$$" && $pid != "$BASHPID" && $pid != "${SESSION_PID-}" && $pid != "${REAPER_PID-}" ]] || continue
         if { [[ -n $namespaces ]] && readlink "$process"/ns/{net,mnt} 2>/dev/null | grep -qxF "$namespaces"; } ||
-            grep -qE "${groups#|}" "$process/cgroup" 2>/dev/null; then
+            grep -qE "${groups#|}" "$process/cgroup" 2>/dev/null || [[ $users == *" $pid "* ]]; then
             echo "$pid"
         fi
     done

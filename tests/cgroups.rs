@@ -6,6 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use serde_json::json;
+use support::container::Container;
 use support::{Bundle, Outcome, Running, skipped, unified};
 
 /// A file of the container's control group at `path`: on version 2 `v2`, else `v1` of that controller's hierarchy.
@@ -300,4 +301,64 @@ fn a_limit_of_no_process_is_not_the_same_as_no_limit() {
     for pids in [json!({}), json!({"limit": -1})] {
         assert_eq!(bundle().set("/linux/resources/pids", pids).run().ok(), "forked");
     }
+}
+
+/// A bundle's container, by procrt with a `--cgroup-manager`.
+fn managed(bundle: &Bundle, who: &[&str], command: &str) -> Outcome {
+    bundle.write();
+    let mut args: Vec<&str> = who.iter().flat_map(|who| ["--cgroup-manager", who]).collect();
+    args.extend([command, "--bundle", bundle.path().to_str().unwrap(), bundle.id()]);
+    Outcome::of(&mut bundle.command(&args))
+}
+
+#[test]
+fn without_a_manager_the_container_has_no_group_and_lives_all_the_same() {
+    let bundle = Bundle::sleeping();
+    let path = format!("/procrt/never-{}", bundle.id());
+    let bundle = bundle
+        .set("/linux/cgroupsPath", json!(path))
+        .set("/linux/resources/devices", json!([{"allow": false, "access": "rwm"}]));
+    managed(&bundle, &["disabled"], "create").ok();
+    assert_eq!(paths_of(bundle.pid()), paths_of(std::process::id().into()));
+    assert!(!file(&path, "", ("memory", "")).exists());
+    let container = Container::of_created(bundle);
+    assert_eq!(container.exec(&["cat", "/proc/1/comm"]).ok(), "sleep");
+    assert!(container.call(&["ps", container.id()]).ok().contains("sleep"));
+    let error = container.call(&["pause", container.id()]).refused();
+    assert!(error.ends_with(": freeze: the container has no control group"), "{error}");
+    let error = container.call(&["update", "--memory", "64M", container.id()]).refused();
+    let expected = "linux.resources.memory.limit: takes a control group with the \"memory\" controller, and the container has none";
+    assert!(error.contains(expected), "{error}");
+    assert_eq!(container.status(), "running");
+    container.kill("KILL").ok();
+    container.wait_for_status("stopped");
+    container.delete(&[]).ok();
+    container.assert_nothing_left();
+}
+
+#[test]
+fn without_a_manager_limits_are_refused_before_anything_is_made() {
+    let bundle = Bundle::sleeping()
+        .set("/linux/resources/pids", json!({"limit": 10}))
+        .set("/linux/resources/unified", json!({"memory.high": "1000000"}));
+    let outcome = managed(&bundle, &["disabled"], "run");
+    assert_eq!(outcome.code(), 1, "{outcome:#?}");
+    for expected in [
+        "warning: linux.resources.devices: hold nothing back, as the container has no control group",
+        "linux.resources.pids.limit: takes a control group with the \"pids\" controller, and the container has none",
+        "linux.resources.unified[\"memory.high\"]: takes a control group with the \"memory\" controller",
+    ] {
+        assert!(outcome.stderr.contains(expected), "{outcome:#?}");
+    }
+    bundle.assert_nothing_left();
+}
+
+#[test]
+fn of_two_managers_the_last_makes_the_group() {
+    let bundle = Bundle::sleeping();
+    managed(&bundle, &["disabled", "cgroupfs"], "create").ok();
+    let path = default_path(&bundle);
+    let paths = paths_of(bundle.pid());
+    assert!(paths.iter().all(|there| *there == path), "{paths:?}");
+    bundle.delete(&["--force"]).ok();
 }

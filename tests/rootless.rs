@@ -306,7 +306,7 @@ impl Delegated {
     fn new(name: &str) -> Self {
         let name = format!("procrt-test-{name}-{}", std::process::id());
         let (mut made, mut own) = (Vec::new(), Vec::new());
-        let mut delegate = |dir: PathBuf, files: &[&str]| {
+        let mut add = |dir: PathBuf, files: &[&str]| {
             fs::create_dir(&dir).unwrap();
             for file in [&[""], files].concat() {
                 chown(dir.join(file), Some(ID), Some(ID)).unwrap();
@@ -318,13 +318,13 @@ impl Delegated {
             fs::write(root.join("cgroup.subtree_control"), "+pids +memory").unwrap();
             // As a service manager does it: the group that is the user's has no processes, and one inside has.
             let files = ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"];
-            delegate(root.join(&name), &files);
-            delegate(root.join(&name).join("own"), &files);
+            add(root.join(&name), &files);
+            add(root.join(&name).join("own"), &files);
             own.push(root.join(&name).join("own"));
         } else {
             for hierarchy in ["pids", "freezer", "unified"] {
                 let dir = Path::new("/sys/fs/cgroup").join(hierarchy).join(&name);
-                delegate(dir.clone(), &["cgroup.procs"]);
+                add(dir.clone(), &["cgroup.procs"]);
                 own.push(dir);
             }
         }

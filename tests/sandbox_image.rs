@@ -7,10 +7,10 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use support::{Outcome, PROCRT, busybox, skipped};
+use support::{Outcome, PROCRT, Running, busybox, skipped, wait_until};
 
 /// A directory with a Dockerfile, and storage and a cache of its own.
 struct Case {
@@ -101,8 +101,7 @@ impl Case {
 impl Drop for Case {
     fn drop(&mut self) {
         // Storage may have mounts.
-        let _ =
-            Command::new("umount").arg(self.dir.path().join("storage")).stderr(std::process::Stdio::null()).status();
+        let _ = Command::new("umount").arg(self.dir.path().join("storage")).stderr(Stdio::null()).status();
     }
 }
 
@@ -116,6 +115,7 @@ fn builds_and_unpacks(engine: &'static str) {
     assert_eq!(at("bin/busybox").len(), fs::metadata(busybox()).unwrap().len());
     assert_eq!(at("bin/again").mode() & 0o7777, 0o755);
     assert!(at("srv/work").is_dir() && at("proc").is_dir());
+    assert!(fs::read_to_string(rootfs.join("etc/hosts")).unwrap().contains("localhost"));
     assert_eq!(fs::metadata(case.dir.path().join("cache/procrt")).unwrap().mode() & 0o777, 0o700);
 
     // Nothing has changed: nothing is built, and nothing is said.
@@ -156,6 +156,36 @@ fn buildah_builds_what_is_unpacked_kept_and_found_stale() {
 #[test]
 fn podman_builds_what_is_unpacked_kept_and_found_stale() {
     builds_and_unpacks("podman");
+}
+
+#[test]
+fn what_the_image_says_of_its_command_holds_where_no_option_says_otherwise() {
+    let Some(case) = Case::new("buildah") else { return };
+    let run = |args: &[&str]| case.call(&[&["run", "--engine", "buildah", "ctx"], args].concat());
+    let outcome = run(&[]);
+    assert!(outcome.stderr.contains("API_TOKEN of the image looks like a secret, and is left out"), "{outcome:?}");
+    assert_eq!(outcome.ok(), "hello from /srv/work");
+    // The entry point stands before what is named.
+    assert_eq!(run(&["--", "id", "-u"]).ok(), "1234");
+    let shell = |options: &[&str], script: &str| run(&[options, &["--", "sh", "-c", script]].concat());
+    assert_eq!(shell(&["--env", "GREETING=bye"], "echo $GREETING").ok(), "bye");
+    assert_eq!(shell(&["--cwd", "/bin", "--user", "7:8"], "pwd; busybox id -u").ok(), "/bin\n7");
+    assert_eq!(shell(&["--allow-secret-env", "API_TOKEN"], "echo $API_TOKEN").ok(), "hidden");
+    assert_eq!(shell(&[], "exit 3").code(), 3);
+    assert_ne!(shell(&[], "echo x >/bin/x").code(), 0, "the image can be written to");
+    assert_eq!(run(&["--rootfs", "/"]).code(), 125);
+
+    // As long as it runs, nobody takes it away.
+    let mut command = Command::new(PROCRT);
+    command.args(["sandbox", "image", "run", "--engine", "buildah", "ctx", "--", "sh", "-c", "echo runs; read wait"]);
+    command.stdin(Stdio::piped());
+    let mut running = Running::start(case.with_storage(&mut command));
+    wait_until("the command to run", || !running.stdout().is_empty());
+    let outcome = case.call(&["invalidate", "ctx"]);
+    assert!(outcome.code() == 125 && outcome.stderr.contains("is in use by a sandbox"), "{outcome:?}");
+    drop(running.child.stdin.take());
+    running.finish();
+    case.call(&["invalidate", "ctx"]).ok();
 }
 
 #[test]

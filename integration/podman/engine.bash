@@ -31,7 +31,7 @@ volume_path = "$WORK/storage/volumes"
 infra_image = "localhost/$IMAGE_NAME-pause:latest"
 lock_type = "file"
 runtime_supports_json = ["procrt", "runc", "crun"]
-runtime_supports_nocgroup = ["crun"]
+runtime_supports_nocgroup = ["crun", "procrt"]
 [engine.runtimes]
 $RUNTIME = ["$RUNTIME_FILE"]
 TOML

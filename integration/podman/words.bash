@@ -1,13 +1,19 @@
-# What Podman's cases say.
+# What Podman's cases say, as root and as a plain user.
+
+# Where control groups are, and whether containers have any.
+PARENT=(--cgroup-parent "${CGROUP_PARENT-}")
+with_control_groups() {
+    :
+}
 
 # run [ARGUMENT…]: a container that goes when it ends.
 run() {
-    podman run --rm --cgroup-parent "$CGROUP_PARENT" "$@"
+    podman run --rm "${PARENT[@]}" "$@"
 }
 
 # background NAME [ARGUMENT…]: one that stays.
 background() {
-    podman run -d --cgroup-parent "$CGROUP_PARENT" --name "$@" >/dev/null
+    podman run -d "${PARENT[@]}" --name "$@" >/dev/null
 }
 
 # inspect CONTAINER FORMAT

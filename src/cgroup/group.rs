@@ -298,9 +298,7 @@ impl Cgroup {
         match self.main() {
             Some(cgroup) if cgroup.hierarchy.version == Version::V2 => v2::freeze(&cgroup.dir(), frozen, PATIENCE),
             Some(cgroup) if cgroup.hierarchy.has("freezer") => v1::freeze(&cgroup.dir(), frozen, PATIENCE),
-            None => {
-                Err(Error::unsupported("freeze: the container has no control group, as none is delegated to its user"))
-            }
+            None => Err(Error::unsupported("freeze: the container has no control group")),
             _ => Err(Error::unsupported(
                 "freeze: no control group hierarchy of this machine has the \"freezer\" controller",
             )),

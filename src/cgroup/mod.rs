@@ -43,9 +43,9 @@ use serde::Serialize;
 pub use devices::{Access, DeviceKind, DevicePolicy, DeviceRule};
 pub use group::{Cgroup, Entrance};
 pub use oom::OomWatch;
-pub use plan::{names_none, needs_own_paths, plan, plan_scope};
+pub use plan::{names_none, needs_own_paths, plan, plan_none, plan_scope};
 pub use stats::Stats;
-pub use sub::inside;
+pub use sub::{inside, make_inside, prune_inside};
 pub use update::{Undo, UpdatePlan, plan_update};
 pub use usage::Usage;
 

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Mount, Spec};
 
 use super::devices::DevicePolicy;
-use super::resources::Resources;
+use super::resources::{Extent, Resources};
 use super::{CgroupPlan, FileWrite, GroupPlan, device_program, systemd};
 use crate::error::Faults;
 use crate::host::caller::makes_no_devices;
@@ -50,6 +50,25 @@ pub fn plan_scope(
     let location = systemd::location(configured_path(spec), id, manager, faults);
     let mut plan = plan_at(&Place::At(location.path.clone()), spec, hierarchies, faults);
     systemd::add_scope(&mut plan, (spec, id), hierarchies, (manager, location), faults);
+    plan
+}
+
+/// Decides for a container that is to have no control group, whatever `linux.cgroupsPath` says: it stays in procrt's own,
+/// and a limit is a fault. So would be the device rules that every engine's configuration has: those hold nothing back.
+pub fn plan_none(spec: &Spec, faults: &mut Faults) -> CgroupPlan {
+    let linux = spec.linux().as_ref();
+    let resources = linux.and_then(|linux| linux.resources().as_ref());
+    let rules = resources.and_then(|r| r.devices().as_deref()).unwrap_or_default();
+    let plan = CgroupPlan { groups: Vec::new(), devices: DevicePolicy::new(rules, faults), scope: None };
+    let mut namespaces = linux.and_then(|linux| linux.namespaces().as_deref()).into_iter().flatten();
+    if namespaces.any(|namespace| namespace.typ() == LinuxNamespaceType::User) || makes_no_devices() {
+        left_to_user_namespace();
+    } else if !plan.devices.allows_all() {
+        log::warn!("linux.resources.devices: hold nothing back, as the container has no control group");
+    }
+    if let Some(resources) = resources {
+        Resources { groups: &mut [], faults, live: false, extent: Extent::Nothing }.all(resources);
+    }
     plan
 }
 
@@ -102,7 +121,8 @@ fn plan_at(place: &Place, spec: &Spec, hierarchies: &Hierarchies, faults: &mut F
         group.owner = owner(spec);
     }
     if let Some(resources) = resources {
-        Resources { groups: &mut plan.groups, faults, live: false, delegated }.all(resources);
+        let extent = if delegated { Extent::Delegated } else { Extent::Machine };
+        Resources { groups: &mut plan.groups, faults, live: false, extent }.all(resources);
     }
     plan
 }

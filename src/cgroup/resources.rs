@@ -32,8 +32,34 @@ pub(super) struct Resources<'a> {
     pub faults: &'a mut Faults,
     /// The groups are there, with values of their own: a value that a new group has anyway is written too.
     pub live: bool,
-    /// The groups are those that the user may make, and not one in every hierarchy of the machine.
-    pub delegated: bool,
+    /// Which groups these are.
+    pub extent: Extent,
+}
+
+/// Which groups a container has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// One in every hierarchy of the machine.
+    Machine,
+    /// Those that the user may make.
+    Delegated,
+    /// None.
+    Nothing,
+}
+
+impl Extent {
+    /// What it means that no group has `controller`.
+    fn lacks(self, controller: &str) -> String {
+        match self {
+            Self::Machine => format!("no control group hierarchy of this machine has the {controller:?} controller"),
+            Self::Delegated => {
+                format!("takes a control group with the {controller:?} controller, and none is delegated to this user")
+            }
+            Self::Nothing => {
+                format!("takes a control group with the {controller:?} controller, and the container has none")
+            }
+        }
+    }
 }
 
 /// What one resource's writes go to.
@@ -81,16 +107,7 @@ impl Resources<'_> {
     /// The group whose hierarchy has `controller`; it is a fault of `field` that none has.
     pub(super) fn target(&mut self, controller: &str, field: &str) -> Option<Target<'_>> {
         let Some(group) = self.groups.iter_mut().find(|group| group.cgroup.hierarchy.has(controller)) else {
-            let path = format!("linux.resources.{field}");
-            if self.delegated {
-                let what = format_args!(
-                    "takes a control group with the {controller:?} controller, and none is delegated to this user"
-                );
-                self.faults.unsupported(path, what);
-            } else {
-                let what = format_args!("no control group hierarchy of this machine has the {controller:?} controller");
-                self.faults.unsupported(path, what);
-            }
+            self.faults.unsupported(format!("linux.resources.{field}"), self.extent.lacks(controller));
             return None;
         };
         let version = group.cgroup.hierarchy.version;
@@ -307,8 +324,12 @@ impl Resources<'_> {
                 hierarchy.version == Version::V2 && (of_group || hierarchy.has(controller))
             });
             let Some(group) = group else {
-                let whose = if self.delegated { "delegated to this user" } else { "of this machine" };
-                let what = format_args!("no version 2 hierarchy {whose} has the {controller:?} controller");
+                let what = match self.extent {
+                    Extent::Machine => {
+                        format!("no version 2 hierarchy of this machine has the {controller:?} controller")
+                    }
+                    other => other.lacks(controller),
+                };
                 self.unsupported(&field, what);
                 continue;
             };

@@ -1,8 +1,11 @@
 //! Cgroups inside a container's, which `exec --cgroup` names.
 
+// Errors show a path in quotes and with its control characters escaped.
+#![allow(clippy::unnecessary_debug_formatting)]
+
 use std::path::{Component, Path};
 
-use crate::error::Faults;
+use crate::error::{Context, Faults, Result};
 use crate::host::cgroups::{ContainerCgroups, Hierarchy, Version};
 
 /// The container's cgroups with those of `names` in place of the container's own: each is `[CONTROLLER[,…]:]PATH`, a path
@@ -31,6 +34,34 @@ pub fn inside(cgroups: &ContainerCgroups, names: &[String], faults: &mut Faults)
         }
     }
     chosen
+}
+
+/// Makes cgroups inside a container's, where their parents are.
+///
+/// # Errors
+/// Names the one that cannot be made; those that were are removed again.
+pub fn make_inside(cgroups: &ContainerCgroups) -> Result<()> {
+    for (done, cgroup) in cgroups.0.iter().enumerate() {
+        let dir = cgroup.dir();
+        if let Err(error) = std::fs::create_dir(&dir) {
+            for made in &cgroups.0[..done] {
+                let _ = std::fs::remove_dir(made.dir());
+            }
+            return Err(error).context(|| format!("make control group {dir:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// Removes the cgroups inside a container's whose names `gone` says are nobody's any more, and in which no process is.
+pub fn prune_inside(cgroups: &ContainerCgroups, gone: impl Fn(&str) -> bool) {
+    for cgroup in &cgroups.0 {
+        for entry in std::fs::read_dir(cgroup.dir()).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) && entry.file_name().to_str().is_some_and(&gone) {
+                let _ = std::fs::remove_dir(entry.path());
+            }
+        }
+    }
 }
 
 #[cfg(test)]

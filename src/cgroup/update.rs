@@ -8,7 +8,7 @@ use oci_spec::runtime::LinuxResources;
 use serde_json::Value;
 
 use super::devices::{Access, DevicePolicy, DeviceRule};
-use super::resources::Resources;
+use super::resources::{Extent, Resources};
 use super::{FileWrite, GroupPlan, control, device_program, v2};
 use crate::error::{Context, Error, Faults, Kind, Result};
 use crate::host::cgroups::{ContainerCgroups, Version};
@@ -93,7 +93,8 @@ pub fn plan_update(
 
 fn groups_of(cgroups: &ContainerCgroups, resources: &LinuxResources, faults: &mut Faults) -> Vec<GroupPlan> {
     let mut groups: Vec<GroupPlan> = cgroups.0.iter().cloned().map(GroupPlan::new).collect();
-    Resources { groups: &mut groups, faults, live: true, delegated: cgroups.0.is_empty() }.all(resources);
+    let extent = if cgroups.0.is_empty() { Extent::Nothing } else { Extent::Machine };
+    Resources { groups: &mut groups, faults, live: true, extent }.all(resources);
     groups
 }
 

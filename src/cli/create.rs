@@ -81,7 +81,7 @@ impl Options {
             preserve_fds: self.preserve_fds,
             activation,
             notify_directory,
-            systemd_cgroup: global.systemd_cgroup,
+            cgroup_manager: global.cgroup_manager(),
             rootless: global.rootless.into(),
             missing_lsm: global.missing_lsm.into(),
         })

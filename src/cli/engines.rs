@@ -122,7 +122,8 @@ static ENGINES: [Engine; 4] = [
         lines: r#"[engine.runtimes]
 procrt = ["PROCRT"]
 [engine]
-runtime_supports_json = ["crun", "runc", "procrt"]"#,
+runtime_supports_json = ["crun", "runc", "procrt"]
+runtime_supports_nocgroup = ["crun", "procrt"]"#,
         then: "Then `podman --runtime procrt run …`. To make it the default, add runtime = \"procrt\" to [engine].\n    \
                Buildah takes the file itself: `buildah bud --runtime FILE …`.",
     },

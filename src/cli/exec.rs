@@ -141,6 +141,7 @@ impl Run for Args {
             process_label: self.process_label,
             preserve_fds: self.preserve_fds,
             cgroups: self.cgroup,
+            new_cgroup: None,
             ignore_paused: self.ignore_paused,
             missing_lsm: global.missing_lsm.into(),
         };

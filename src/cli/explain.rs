@@ -33,7 +33,7 @@ impl Run for Args {
     const NAME: &'static str = "explain";
 
     fn run(self, global: &Global) -> Result<i32> {
-        let plan = container::plan::explain(&self.bundle, global.systemd_cgroup, global.missing_lsm.into())?;
+        let plan = container::plan::explain(&self.bundle, global.cgroup_manager(), global.missing_lsm.into())?;
         let steps: Vec<Step> =
             plan.steps().into_iter().map(|(title, lines)| Step { title: title.to_owned(), lines }).collect();
         print(&self, &plan, &steps)?;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, FromArgMatches, ValueEnum};
 
-use crate::container::{Missing, Store};
+use crate::container::{CgroupManager, Missing, Store};
 use crate::error::{Context, Result};
 use crate::host::caller::{Caller, in_initial_user_namespace};
 
@@ -13,6 +13,14 @@ use crate::host::caller::{Caller, in_initial_user_namespace};
 pub enum LogFormat {
     Text,
     Json,
+}
+
+/// Who makes the control groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Manager {
+    Cgroupfs,
+    Systemd,
+    Disabled,
 }
 
 /// Whether a container can do without a control group.
@@ -76,8 +84,15 @@ pub struct Global {
     pub debug: bool,
 
     /// Have systemd make the control groups: linux.cgroupsPath is then SLICE:PREFIX:NAME
-    #[arg(long)]
-    pub systemd_cgroup: bool,
+    #[arg(long, overrides_with = "cgroup_manager")]
+    systemd_cgroup: bool,
+
+    /// Who makes the control groups: cgroupfs (procrt itself, the default), systemd (as --systemd-cgroup), or disabled:
+    /// nobody. Then the container has none, whatever linux.cgroupsPath says: it stays in procrt's own, limits are refused,
+    /// and linux.resources.devices holds nothing back
+    #[arg(long, value_name = "WHO", value_enum, overrides_with = "systemd_cgroup")]
+    #[arg(hide_possible_values = true)]
+    cgroup_manager: Option<Manager>,
 
     /// Do without a control group where config.json names none, asks for no limits, and this user may not make one:
     /// true, false (that is an error then), or auto (the default), which is true without root of the host
@@ -128,6 +143,16 @@ impl Global {
     /// What was parsed.
     pub fn from_matches(matches: &ArgMatches) -> std::result::Result<Self, clap::Error> {
         Self::from_arg_matches(matches)
+    }
+
+    /// Who makes the container's control groups: of two options, the last says.
+    pub fn cgroup_manager(&self) -> CgroupManager {
+        match self.cgroup_manager {
+            Some(Manager::Disabled) => CgroupManager::Nobody,
+            Some(Manager::Systemd) => CgroupManager::Systemd,
+            None if self.systemd_cgroup => CgroupManager::Systemd,
+            Some(Manager::Cgroupfs) | None => CgroupManager::Procrt,
+        }
     }
 
     /// The store of containers, at an absolute path.

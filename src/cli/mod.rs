@@ -149,6 +149,12 @@ fn find(name: &str) -> Option<&'static Entry> {
 /// of `run` and `exec`, the container's own. What `exec` cannot do is 255, as with runc.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.skip(1).collect();
+    // Not a command: what the first process of a container that has no program of its own is.
+    if let [only] = args.as_slice()
+        && only.as_encoded_bytes() == crate::init::attend::HELD.to_bytes()
+    {
+        crate::init::attend::held();
+    }
     // What is to be executed again is, before much has been done: the first time costs next to nothing then. If it cannot
     // be, whoever makes a process says so.
     if args.iter().filter_map(|arg| find(arg.to_str()?)).any(|entry| entry.makes_processes) {

@@ -18,6 +18,7 @@ use crate::host::caller::Caller;
 use crate::host::cgroups::{Hierarchies, Layout};
 use crate::init::{Channel, Message};
 use crate::rootfs::Fresh;
+use crate::seccomp::SeccompPlan;
 use crate::sys::child::{Ending, Which, wait};
 use crate::sys::process::pidfd_send_signal;
 use crate::terminal::signals::Signals;
@@ -29,8 +30,12 @@ pub struct Given {
     pub bundle: Bundle,
     /// A root in memory instead of the configuration's.
     pub fresh: Option<Fresh>,
+    /// A filter of system calls that is finished already, instead of the configuration's.
+    pub filter: Option<SeccompPlan>,
     /// Its own network has no interface that is up.
     pub no_loopback: bool,
+    /// It runs no program: it is kept for processes that [`super::join`] it.
+    pub held: bool,
     /// The controllers that it is to be in the control groups of, where each has a hierarchy of its own.
     pub controllers: Vec<&'static str>,
 }
@@ -74,7 +79,8 @@ impl Attended {
         let plan = plan_given(options, given, &host)?;
         let created = create::create_planned(store, options, Start::Attended(signals), (&given.bundle, plan), None)?;
         let Created { entry, record, cgroup, pid, pidfd, channel, master, .. } = created;
-        let program = go(&channel).and_then(|(program, failed)| match program {
+        let entered = if given.held { stay(&channel, &pidfd).map(|fd| (Some(fd), None)) } else { go(&channel) };
+        let program = entered.and_then(|(program, failed)| match program {
             Some(program) => Ok((program, failed)),
             None => Err(failed.unwrap_or_else(|| Error::system("the container's first process has ended early"))),
         });
@@ -101,6 +107,11 @@ impl Attended {
     /// The master end of its terminal, once.
     pub fn take_master(&mut self) -> Option<OwnedFd> {
         self.master.take()
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.record.id
     }
 
     /// Its control groups.
@@ -170,6 +181,16 @@ impl Drop for Attended {
         if let Err(error) = gone {
             log::warn!("{error}");
         }
+    }
+}
+
+/// Lets the first process go on, which stays.
+fn stay(channel: &Channel, first: &OwnedFd) -> Result<OwnedFd> {
+    channel.send(&Message::Go)?;
+    match channel.receive()? {
+        Some(Message::Ready) => first.try_clone().context(|| "copy a process's descriptor"),
+        Some(Message::Failed(error)) => Err(error),
+        _ => Err(Error::system("the container's first process has ended early")),
     }
 }
 

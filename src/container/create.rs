@@ -10,11 +10,11 @@ use nix::fcntl::OFlag;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use oci_spec::runtime::ContainerState;
 
-use super::CreateOptions;
 use super::plan::{self, Plan};
 use super::readiness;
 use super::record::{ProcessId, Record};
 use super::store::{Entry, Store};
+use super::{CgroupManager, CreateOptions};
 use crate::bundle::Bundle;
 use crate::cgroup::{Cgroup, systemd};
 use crate::error::{Context, Error, Result};
@@ -97,7 +97,8 @@ impl Unfinished {
 /// Whatever step failed; then everything made before it is unmade.
 pub(super) fn create(store: &Store, options: &CreateOptions, start: Start) -> Result<Created> {
     // 1. Decide, and open what the container is made of: what is wrong is found before anything is made.
-    let (manager, systemd) = options.systemd_cgroup.then(systemd::find).transpose()?.unzip();
+    let (manager, systemd) =
+        (options.cgroup_manager == CgroupManager::Systemd).then(systemd::find).transpose()?.unzip();
     let (bundle, plan) = plan::plan_with(options, manager.as_ref())?;
     create_planned(store, options, start, (&bundle, plan), systemd)
 }
@@ -403,7 +404,7 @@ fn record_of(bundle: &Bundle, plan: &Plan, options: &CreateOptions) -> Record {
         unit: plan.cgroup.scope.as_ref().map(|scope| scope.unit.clone()),
         resources: bundle.spec.linux().as_ref().and_then(|linux| linux.resources().clone()),
         resctrl: None,
-        joining: if plan.init.attended {
+        joining: if plan.init.attended && !plan.init.held {
             // Nobody joins what lives and ends with one command.
             init::Container::default()
         } else {

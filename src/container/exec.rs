@@ -24,22 +24,43 @@ use crate::terminal;
 use crate::terminal::console;
 use crate::terminal::signals::Signals;
 
-/// A process that runs in the container.
-struct Joined {
-    pid: i32,
-    pidfd: OwnedFd,
-    /// The terminal's master end, if nobody else was sent it.
-    master: Option<OwnedFd>,
+/// A process that runs in the container, as a child of this one.
+#[derive(Debug)]
+pub struct Joined {
+    /// Its pid.
+    pub pid: i32,
+    /// A descriptor of it.
+    pub pidfd: OwnedFd,
+    /// Its terminal's master end, if nobody else was sent it.
+    pub master: Option<OwnedFd>,
+    /// The control groups that it was born in.
+    pub cgroup: Cgroup,
+    /// The container's control groups.
+    pub whole: Cgroup,
 }
 
 /// Runs a process in a container; in the foreground, waits for it and answers its exit status (128 + signal if killed).
 ///
 /// # Errors
-/// [`Kind::NotFound`]; [`Kind::State`] if the container is stopped, being created, or paused without
-/// [`ExecOptions::ignore_paused`]; what is wrong with the options; or what failed in the container on the way to the program.
+/// As [`join`].
 pub fn exec(store: &Store, options: &ExecOptions) -> Result<i32> {
     let _children = ChildrenKept::new().context(|| "watch children")?;
+    // Signals that come from here on are the process's, or are kept until it has ended.
+    let signals = (!options.detach).then(Signals::block).transpose()?;
+    let Joined { pid, pidfd, master, .. } = join(store, options, signals.as_ref())?;
+    match signals {
+        Some(signals) => terminal::foreground::supervise(&signals, pid, pidfd.as_fd(), master, false),
+        None => Ok(0),
+    }
+}
 
+/// Makes a process in a container, up to its program. `signals` are those that the caller holds back. With
+/// [`ExecOptions::new_cgroup`] it is born in a control group of that name inside the container's, which is made.
+///
+/// # Errors
+/// [`Kind::NotFound`]; [`Kind::State`] if the container is stopped, being created, or paused without
+/// [`ExecOptions::ignore_paused`]; what is wrong with the options; or what failed in the container on the way to the program.
+pub fn join(store: &Store, options: &ExecOptions, signals: Option<&Signals>) -> Result<Joined> {
     // 1. The container as it is now, by its first process, which cannot be mistaken for another from here on.
     let entry = store.find(&options.id)?;
     let record = entry.read()?.ok_or_else(|| refused(&options.id, Status::Creating))?;
@@ -56,7 +77,8 @@ pub fn exec(store: &Store, options: &ExecOptions) -> Result<i32> {
     // 2. Decide: what is wrong is found before anything is made.
     let mut faults = Faults::default();
     let plan = exec_plan::plan(options, record.joining.clone(), &mut faults)?;
-    let cgroups = cgroup::inside(&record.cgroups, &options.cgroups, &mut faults);
+    let own = options.new_cgroup.as_slice();
+    let cgroups = cgroup::inside(&record.cgroups, if own.is_empty() { &options.cgroups } else { own }, &mut faults);
     faults.into_result()?;
     check_preserved(0, options.preserve_fds)?;
     if let Some(listener) = plan.container.seccomp.as_ref().and_then(|filter| filter.listener.as_ref()) {
@@ -64,8 +86,6 @@ pub fn exec(store: &Store, options: &ExecOptions) -> Result<i32> {
     }
     let console = options.console_socket.as_deref().map(console::connect).transpose()?;
     let pidfd_socket = options.pidfd_socket.as_deref().map(console::connect).transpose()?;
-    // Signals that come from here on are the process's, or are kept until it has ended.
-    let signals = (!options.detach).then(Signals::block).transpose()?;
 
     // 3. The process, born in the container's cgroup, up to its program.
     let root = record.mounts_on_host.map(|_| {
@@ -73,6 +93,9 @@ pub fn exec(store: &Store, options: &ExecOptions) -> Result<i32> {
         open(&record.rootfs, flags, Mode::empty()).context(|| "open the container's root")
     });
     let (ours, theirs) = Channel::pair()?;
+    if !own.is_empty() {
+        cgroup::make_inside(&cgroups)?;
+    }
     let cgroup = Cgroup::open(&cgroups);
     let entrance = cgroup.entrance().and_then(|mut entrance| {
         if let Some(groups) = &record.resctrl {
@@ -83,7 +106,7 @@ pub fn exec(store: &Store, options: &ExecOptions) -> Result<i32> {
     let handles =
         entrance.and_then(|entrance| Ok(JoinHandles { channel: theirs, entrance, first, root: root.transpose()? }));
     let joined = handles.and_then(|handles| {
-        let (pid, pidfd) = clone(&plan, &handles, signals.as_ref(), &ours, &cgroup, &record)?;
+        let (pid, pidfd) = clone(&plan, &handles, signals, &ours, &cgroup, &record)?;
         drop(handles);
         let pass_on = |listener: OwnedFd| record.pass_on(listener.as_fd(), pid, status);
         let told = lead(&ours, pid, console.as_ref(), pass_on).and_then(|master| {
@@ -91,7 +114,7 @@ pub fn exec(store: &Store, options: &ExecOptions) -> Result<i32> {
             Ok(master)
         });
         match told {
-            Ok(master) => Ok(Joined { pid, pidfd, master }),
+            Ok(master) => Ok((pid, pidfd, master)),
             Err(error) => {
                 let _ = pidfd_send_signal(&pidfd, libc::SIGKILL);
                 let _ = wait(Which::Pid(pid), true);
@@ -99,21 +122,25 @@ pub fn exec(store: &Store, options: &ExecOptions) -> Result<i32> {
             }
         }
     });
-    // Whatever failed: a container that has ended meanwhile is the reason.
-    let Joined { pid, pidfd, master } = joined.map_err(|error| match error.kind() {
-        Kind::System if record.process.is_none_or(ProcessId::is_ending) => refused(&options.id, Status::Stopped),
-        // Until it has become its program nobody but root may look into it, whose namespaces are to be joined.
-        Kind::System if error.errno() == Some(libc::EPERM) && waits && is_plain() => {
-            let why = "a plain user joins a container when it has been started, and not while it waits to be";
-            error.context(format!("exec in {:?}: {why}", options.id))
+    match joined {
+        Ok((pid, pidfd, master)) => Ok(Joined { pid, pidfd, master, cgroup, whole: Cgroup::open(&record.cgroups) }),
+        // Whatever failed: a container that has ended meanwhile is the reason.
+        Err(error) => {
+            if !own.is_empty() {
+                let _ = cgroup.remove_if_free();
+            }
+            Err(match error.kind() {
+                Kind::System if record.process.is_none_or(ProcessId::is_ending) => {
+                    refused(&options.id, Status::Stopped)
+                }
+                // Until it has become its program nobody but root may look into it, whose namespaces are to be joined.
+                Kind::System if error.errno() == Some(libc::EPERM) && waits && is_plain() => {
+                    let why = "a plain user joins a container when it has been started, and not while it waits to be";
+                    error.context(format!("exec in {:?}: {why}", options.id))
+                }
+                _ => error.context(format!("exec in {:?}", options.id)),
+            })
         }
-        _ => error.context(format!("exec in {:?}", options.id)),
-    })?;
-
-    // 4. In the foreground, until its end.
-    match signals {
-        Some(signals) => terminal::foreground::supervise(&signals, pid, pidfd.as_fd(), master, false),
-        None => Ok(0),
     }
 }
 

@@ -49,6 +49,9 @@ pub struct ExecOptions {
     pub preserve_fds: u32,
     /// Cgroups inside the container's, `[CONTROLLER:]PATH` each.
     pub cgroups: Vec<String>,
+    /// A cgroup inside the container's that is made for the process, instead of `cgroups`: a name. The process is killed when its
+    /// maker ends, and whoever wants to end what it has started does so by the cgroup.
+    pub new_cgroup: Option<String>,
     /// Join even if the container is paused; the process then waits until it is resumed.
     pub ignore_paused: bool,
     /// What becomes of labels for security modules that are not at work.
@@ -89,6 +92,7 @@ pub(super) fn plan(options: &ExecOptions, mut container: Container, faults: &mut
         terminal,
         preserve_fds: options.preserve_fds,
         waits: false,
+        attended: options.new_cgroup.is_some(),
     };
     check_console(&plan, options, faults);
     let user_namespace = plan.container.namespaces.contains(&Namespace::User);

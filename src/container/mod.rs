@@ -24,11 +24,12 @@ use serde::Serialize;
 pub use attend::{Attended, Given, sweep};
 pub use delete::delete;
 pub use events::{Event, events, stats};
-pub use exec::exec;
+pub use exec::{Joined, exec, join};
 pub use exec_plan::{ExecOptions, parse_user};
 pub use kill::kill;
 pub use pause::{pause, processes, resume};
 pub use readiness::{Manager, NOTIFY_SOCKET};
+pub use record::ProcessId;
 pub use start::{run, start};
 pub use store::Store;
 pub use update::{Shares, update};
@@ -61,13 +62,25 @@ pub struct CreateOptions {
     /// Where the directory of the socket for the process's messages will be, absolute: below the container's own. None if
     /// nobody waits for messages.
     pub notify_directory: Option<PathBuf>,
-    /// Ask systemd for the control group.
-    pub systemd_cgroup: bool,
+    /// Who makes the control group.
+    pub cgroup_manager: CgroupManager,
     /// Whether a configuration that names no control group and asks for no limits can do without one, where this user may
     /// not make it (`--rootless`); None: unless this user is root of the host.
     pub rootless: Option<bool>,
     /// What becomes of labels for security modules that are not at work.
     pub missing_lsm: Missing,
+}
+
+/// Who makes a container's control group.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CgroupManager {
+    /// procrt, by making directories.
+    #[default]
+    Procrt,
+    /// systemd: it is a scope's.
+    Systemd,
+    /// Nobody: the container has none.
+    Nobody,
 }
 
 /// How `run` goes on once the container is there.

@@ -6,7 +6,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 use serde::Serialize;
 
 use super::attend::Given;
-use super::{CreateOptions, readiness};
+use super::{CgroupManager, CreateOptions, readiness};
 use crate::bundle::{self, Bundle};
 use crate::cgroup::systemd::{self, Manager};
 use crate::cgroup::{self, CgroupPlan};
@@ -75,11 +75,12 @@ fn plan_for(
         None => {}
     }
     let mut hierarchies = Hierarchies::find()?;
-    if systemd.is_none() && cgroup::needs_own_paths(&bundle.spec) {
-        hierarchies = hierarchies.with_own_paths()?;
-    }
     let caller = caller(&bundle.spec)?;
-    if systemd.is_none() && cgroup::names_none(&bundle.spec) && is_rootless(options, &caller)? {
+    if options.cgroup_manager == CgroupManager::Nobody {
+        hierarchies = hierarchies.without_any()?;
+    } else if systemd.is_none() && cgroup::needs_own_paths(&bundle.spec) {
+        hierarchies = hierarchies.with_own_paths()?;
+    } else if systemd.is_none() && cgroup::names_none(&bundle.spec) && is_rootless(options, &caller)? {
         hierarchies = hierarchies.with_delegation()?;
     }
     let host = Host { hierarchies: &hierarchies, systemd, caller: &caller };
@@ -130,7 +131,11 @@ pub(super) fn plan_given(options: &CreateOptions, given: &Given, host: &Host) ->
     faults.into_result()?;
     let mut plan = plan.ok_or_else(|| crate::Error::config("process: is missing"))?;
     plan.init.attended = true;
+    plan.init.held = given.held;
     plan.init.no_loopback = given.no_loopback;
+    if given.filter.is_some() {
+        plan.init.seccomp.clone_from(&given.filter);
+    }
     Ok(plan)
 }
 
@@ -145,6 +150,7 @@ fn decide_given(
     let Host { hierarchies, systemd, caller } = *host;
     let namespaces = namespaces::plan(spec, faults);
     let cgroup = match systemd {
+        None if options.cgroup_manager == CgroupManager::Nobody => cgroup::plan_none(spec, faults),
         None => cgroup::plan(spec, &options.id, hierarchies, faults),
         Some(manager) => cgroup::plan_scope(spec, &options.id, hierarchies, manager, faults),
     };
@@ -201,6 +207,7 @@ fn decide_given(
             preserve_fds: sockets.saturating_add(options.preserve_fds),
             activation,
             attended: false,
+            held: false,
             no_loopback: false,
         },
         cgroup,
@@ -357,15 +364,16 @@ pub(super) fn warn_of_missing_capabilities(process: &ProcessPlan, user_namespace
     }
 }
 
-/// The plan of the bundle in `dir`, for `explain`; with `systemd_cgroup`, of a scope of this machine's service manager;
-/// `missing_lsm` as [`CreateOptions::missing_lsm`]. What only root could make is explained as if root made it.
+/// The plan of the bundle in `dir`, for `explain`; `cgroup_manager` and `missing_lsm` as in [`CreateOptions`]. What only root
+/// could make is explained as if root made it.
 ///
 /// # Errors
 /// As [`plan`].
-pub fn explain(dir: &Path, systemd_cgroup: bool, missing_lsm: Missing) -> Result<Plan> {
-    let manager = systemd_cgroup.then(systemd::find).transpose()?.map(|(manager, _)| manager);
-    let options =
-        CreateOptions { id: "explained".to_owned(), bundle: dir.to_owned(), missing_lsm, ..CreateOptions::default() };
+pub fn explain(dir: &Path, cgroup_manager: CgroupManager, missing_lsm: Missing) -> Result<Plan> {
+    let systemd = (cgroup_manager == CgroupManager::Systemd).then(systemd::find).transpose()?;
+    let manager = systemd.map(|(manager, _)| manager);
+    let id = "explained".to_owned();
+    let options = CreateOptions { id, bundle: dir.to_owned(), cgroup_manager, missing_lsm, ..CreateOptions::default() };
     let caller = |spec: &Spec| {
         if makes_or_joins(spec, LinuxNamespaceType::User) { Caller::find() } else { Ok(Caller::ROOT) }
     };

@@ -98,7 +98,7 @@ pub struct Hierarchies {
     /// The hierarchies, in the order they were mounted.
     pub list: Vec<Hierarchy>,
     /// Whether a container that names no control group has one only where this user may make it; as long as the list, and
-    /// filled in by [`Hierarchies::with_delegation`] alone: the cgroup of each hierarchy, as seen from the mount point,
+    /// filled in by [`Hierarchies::with_delegation`] and [`Hierarchies::without_any`] alone: the cgroup of each hierarchy, as seen from the mount point,
     /// below which the user may.
     #[serde(skip)]
     pub delegation: Option<Vec<Option<PathBuf>>>,
@@ -154,6 +154,15 @@ impl Hierarchies {
         });
         hierarchies.delegation = Some(bases.collect());
         Ok(hierarchies)
+    }
+
+    /// The same, with [`Hierarchies::delegation`] as of a user who may make cgroups nowhere.
+    ///
+    /// # Errors
+    /// As [`Hierarchies::with_own_paths`].
+    pub fn without_any(self) -> Result<Self> {
+        let delegation = Some(vec![None; self.list.len()]);
+        Ok(Self { delegation, ..self.with_own_paths()? })
     }
 
     /// The hierarchy that has `controller`: a version 1 hierarchy before version 2, as the kernel has it in one only.

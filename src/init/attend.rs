@@ -4,30 +4,65 @@
 //! The program cannot reach this process: it may not be dumped, so nobody without privileges may trace it or look into it
 //! (ptrace(2), PTRACE_SETDUMPABLE), and the kernel keeps signals of its own namespace from it (pid_namespaces(7)).
 
+use std::convert::Infallible;
+use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use nix::unistd::{Pid, getpid, setpgid, setsid, tcsetpgrp};
+use nix::fcntl::{OFlag, openat};
+use nix::sys::prctl;
+use nix::sys::stat::Mode;
+use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 
 use super::{Channel, Message};
 use crate::error::{Context, Result};
-use crate::sys::child::{Which, wait};
-use crate::sys::process::{Cloned, clone, close_all_but, exit_now};
+use crate::sys::child::{Which, leave_to_kernel, wait};
+use crate::sys::process::{Cloned, StringTable, clone, close_all_but, exec, exit_now};
 
-/// Clones the process that is to become the program, and returns in that alone. With a `terminal`, which is this process's
-/// standard input, it is the terminal's foreground; without, it has a session of its own.
+/// What procrt is called with to be [`held`].
+pub const HELD: &CStr = c"stay-as-first-process";
+
+/// Clones the process that is to become the program, and returns in that alone. With a `terminal`, it is in this process's
+/// group, which is the terminal's foreground; without, it has a session of its own.
 ///
 /// # Errors
 /// As clone3(2).
 pub(super) fn part(channel: &Channel, terminal: bool) -> Result<()> {
     match clone(0, None, false).context(|| "make the program's process (clone3)")? {
         Cloned::Parent { pid, pidfd } => watch(pid, pidfd, channel),
-        Cloned::Child if terminal => {
-            setpgid(Pid::from_raw(0), Pid::from_raw(0)).context(|| "begin a group of processes")?;
-            // All signals are held back still, SIGTTOU too.
-            tcsetpgrp(std::io::stdin(), getpid()).context(|| "take the terminal")
-        }
+        Cloned::Child if terminal => Ok(()),
         Cloned::Child => setsid().map(drop).context(|| "begin a session"),
     }
+}
+
+/// Executes procrt's own file again, to be [`held`]: with the channel for all of its standard descriptors, and nothing of its
+/// maker's memory, arguments and environment. From then on it belongs to the container's user namespace: whoever has made
+/// that may join it, while nobody inside may look into it.
+///
+/// # Errors
+/// As execve(2).
+pub(super) fn hold(channel: &Channel, proc: OwnedFd) -> Result<Infallible> {
+    let what = || "stay as the container's first process";
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    let own = openat(&proc, "self/exe", flags, Mode::empty()).context(what)?;
+    drop(proc);
+    dup2_stdin(channel).and_then(|()| dup2_stdout(channel)).and_then(|()| dup2_stderr(channel)).context(what)?;
+    close_all_but(3, &mut [own.as_raw_fd()]).context(what)?;
+    let args = StringTable::new([c"procrt", HELD].map(CStr::to_owned).to_vec());
+    Err(exec(own, &args, &StringTable::new(Vec::new()))).context(what)
+}
+
+/// In the program that [`hold`] executes, before anything else: stays, for others to join, until the maker has gone; then all
+/// of the namespace ends with it. What is left to this process the kernel takes away.
+pub fn held() -> ! {
+    let stay = || {
+        // execve has made it open to whoever has the same ids. Nobody else is there yet.
+        prctl::set_dumpable(false)?;
+        leave_to_kernel()?;
+        let channel = Channel::of_connected(std::io::stdin().as_fd().try_clone_to_owned()?);
+        channel.send(&Message::Ready)?;
+        channel.receive().map(drop)
+    };
+    exit_now(i32::from(stay().is_err()))
 }
 
 /// Stays until the program's process has ended. What it leaves ends with this one.

@@ -53,6 +53,8 @@ pub struct JoinPlan {
     pub preserve_fds: u32,
     /// It waits until somebody has moved it to the container's control group.
     pub waits: bool,
+    /// It is killed when its maker ends.
+    pub attended: bool,
 }
 
 /// What the host's side has opened for a joining process.
@@ -235,7 +237,8 @@ fn join(
     // 5. It becomes the container's, and the program.
     let mut kept = [handles.channel.as_fd().as_raw_fd()];
     let command = become_process::prepare(process, seccomp.is_some(), plan.preserve_fds, &mut kept)?;
-    prctl::set_pdeathsig(None).context(|| "outlive the parent")?;
+    // The kernel has forgotten it when the process became the container's user.
+    prctl::set_pdeathsig(plan.attended.then_some(Signal::SIGKILL)).context(|| "outlive the parent, or not")?;
     handles.channel.send(&Message::Ready)?;
     let filter = seccomp.as_ref().map(Filter::finished);
     become_process::begin(process, filter, command.as_ref(), signals, &handles.channel)

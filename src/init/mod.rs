@@ -4,7 +4,7 @@
 //! is its slice's business. A process that joins a container later has a sequence of its own, in [`join`]; the last steps
 //! of both are in [`become_process`].
 
-mod attend;
+pub mod attend;
 mod become_process;
 mod channel;
 mod gate;
@@ -72,6 +72,9 @@ pub struct InitPlan {
     /// ended, and ends then. It is killed with the process that has made it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub attended: bool,
+    /// Attended, and without a program of its own: others join.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
     /// A network namespace of its own has no interface that is up.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_loopback: bool,
@@ -137,8 +140,14 @@ pub fn run(plan: &InitPlan, handles: Handles, signals: Option<&Signals>) -> ! {
     };
     let Prepared { proc, command, pid } = prepared;
     let Ok(opened) = gate.wait(&channel, proc.as_fd()) else { sys::process::exit_now(1) };
+    drop(gate);
+    if plan.held {
+        let Err(error) = attend::hold(&channel, proc);
+        opened.fail(&channel, &error);
+        sys::process::exit_now(1);
+    }
     // Nothing of the host's is left: a hook and the program can come from the image.
-    drop((gate, proc));
+    drop(proc);
     if plan.attended
         && let Err(error) = attend::part(&channel, plan.terminal.is_some())
     {
@@ -197,7 +206,7 @@ fn prepare(
         sources
     };
     let (tree, binds) = Sources::complete(sources, &plan.rootfs)?;
-    let root = Root::attach(&plan.rootfs, tree)?;
+    let mut root = Root::attach(&plan.rootfs, tree)?;
 
     // 3. It is in its control groups and root of its user namespace before it makes anything; a cgroup namespace has its
     //    root where the process is that makes it.
@@ -263,7 +272,8 @@ fn prepare(
     let mut kept: Vec<_> = [channel.as_fd(), proc.as_fd()].into_iter().chain(gate.as_fd()).map(as_raw).collect();
     kept.extend(meeting.map(AsRawFd::as_raw_fd));
     let told = plan.activation.as_ref().map(|activation| activation.told(&plan.process, std::process::id()));
-    let process = told.as_ref().unwrap_or(&plan.process);
+    let nothing = plan.held.then(|| ProcessPlan { args: Vec::new(), ..plan.process.clone() });
+    let process = nothing.as_ref().or(told.as_ref()).unwrap_or(&plan.process);
     let command = become_process::prepare(process, plan.seccomp.is_some(), plan.preserve_fds, &mut kept)?;
 
     // 8. From here on it lives on its own; or as long as its maker, which the kernel forgets when a process becomes another

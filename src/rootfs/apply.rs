@@ -6,7 +6,7 @@ use std::path::Path;
 
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::mount::{MntFlags, MsFlags, umount2};
-use nix::sys::stat::{Mode, fstat};
+use nix::sys::stat::{Mode, fstat, stat};
 use nix::sys::statfs::{FsType, fstatfs};
 use nix::unistd::{chdir, chroot, fchdir, pivot_root};
 
@@ -202,8 +202,18 @@ impl<'a> Root<'a> {
     ///
     /// # Errors
     /// Names the path.
-    pub fn furnish(&self) -> Result<()> {
-        self.plan.fresh.as_ref().map_or(Ok(()), |fresh| fresh.furnish(self.fd.as_fd()))
+    pub fn furnish(&mut self) -> Result<()> {
+        if let Some(fresh) = &self.plan.fresh
+            && let Some(over) = fresh.furnish(self.fd.as_fd(), self.plan.bind_devices)?
+        {
+            // Not on top of the other one, which would cover the old root when that is to be unmounted.
+            let what = || "put the root in its place";
+            let place = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
+            umount2(place.as_str(), MntFlags::MNT_DETACH).context(what)?;
+            move_mount(&over, open_directory(Path::new("/")).context(what)?).context(what)?;
+            self.fd = over;
+        }
+        Ok(())
     }
 
     pub(super) fn inside(&self) -> Inside<'_> {
@@ -263,6 +273,13 @@ impl<'a> Root<'a> {
             Switch::Move | Switch::Chroot => chroot(".").context(|| "chroot")?,
         }
         chdir("/").context(|| "enter the new root")?;
+        if self.plan.fresh.is_some() {
+            // Nothing above it, and nothing left over it.
+            let (root, above) = (fstat(&self.fd)?, stat("..")?);
+            if (root.st_dev, root.st_ino) != (above.st_dev, above.st_ino) {
+                return Err(Error::system("the new root is not the top"));
+            }
+        }
         if let Some((propagation, recursive)) = self.plan.final_propagation {
             set_propagation_of(Path::new("/"), propagation, recursive).context(|| "linux.rootfsPropagation")?;
         }

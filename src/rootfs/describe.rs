@@ -56,6 +56,7 @@ impl RootfsPlan {
                 What::FileSystem { name, .. } => format!("new {name}"),
                 What::Cgroups { binds, .. } if binds.len() == 1 => "the container's control group".to_owned(),
                 What::Cgroups { binds, .. } => format!("the container's control groups in {} hierarchies", binds.len()),
+                What::Overlay { lower, .. } => format!("{}, with what is written kept in memory,", lower.display()),
                 What::Remount => "remount".to_owned(),
             };
             let mut words: Vec<String> = options::describe(mount.attributes).into_iter().map(str::to_owned).collect();

@@ -93,6 +93,13 @@ pub enum What {
         /// Symbolic links below the destination: name and target.
         links: Vec<(String, String)>,
     },
+    /// A directory of the host's, where what is written goes to memory and is gone with the container.
+    Overlay {
+        /// The directory on the host.
+        lower: PathBuf,
+        /// The parameters of the tmpfs that is written to.
+        data: Vec<(String, Option<String>)>,
+    },
     /// Other attributes for a mount that is already there.
     Remount,
 }

@@ -12,6 +12,7 @@ use nix::unistd::symlinkat;
 
 use super::apply::{Root, copy_source};
 use super::copy_up::copy_up;
+use super::fresh::lay_over;
 use super::inside::Leaf;
 use super::{MountPlan, Switch, What, label};
 use crate::error::{Context, Error, Result};
@@ -40,6 +41,7 @@ impl Root<'_> {
                     What::Bind { source, .. } => format!("bind {:?}", source.display().to_string()),
                     What::FileSystem { name, .. } => format!("mount {name:?}"),
                     What::Cgroups { .. } => "mount \"cgroup\"".to_owned(),
+                    What::Overlay { lower, .. } => format!("overlay {:?}", lower.display().to_string()),
                     What::Remount => "remount".to_owned(),
                 };
                 error.context(format!(
@@ -78,6 +80,16 @@ impl Root<'_> {
                 move_mount(tree, place)?;
             }
             What::Cgroups { binds, links } => self.mount_cgroups(mount, binds, links)?,
+            What::Overlay { lower, data } => {
+                let place = self.place(mount, Leaf::Directory)?;
+                let fs = FileSystem::open(c"tmpfs")?;
+                configure(&fs, "tmpfs", "tmpfs", data, &place)?;
+                self.label(&fs, "tmpfs")?;
+                create(&fs)?;
+                let memory = fs.mount(attr::NOSUID | attr::NODEV)?;
+                move_mount(&memory, place)?;
+                move_mount(lay_over(lower, memory.as_fd(), mount.attributes.set, self.plan.bind_devices)?, memory)?;
+            }
             What::Remount => {
                 let place = self.inside().open(&mount.destination, OFlag::O_PATH)?;
                 set_attributes(&place, mount)?;

@@ -207,6 +207,14 @@ fn plan_mount(index: usize, mount: &Mount, around: &Surroundings, faults: &mut F
                     return None;
                 }
             },
+            // Of a root in memory, this is one more part: nothing but the directory to be read has to be there.
+            "overlay" if around.fresh.is_some() && !options.data.iter().any(|(key, _)| key == "lowerdir") => {
+                let Some(source) = source else {
+                    faults.add(at("source"), "is missing: a directory of the host's");
+                    return None;
+                };
+                What::Overlay { lower: around.bundle.join(source), data: options.data }
+            }
             _ => What::FileSystem {
                 name: typ.to_owned(),
                 source: source.map_or_else(|| typ.to_owned(), |source| source.display().to_string()),

@@ -9,16 +9,15 @@ use nix::unistd::{Pid, getegid, geteuid};
 use oci_spec::runtime::LinuxSeccomp;
 
 use super::backend::Choice;
-use super::filter::default_filter;
+use super::filter::{compiled_default_filter, from_file};
 use super::outcome::Usage;
-use super::policy::{NetworkMode, Seccomp};
+use super::policy::{Bind, NetworkMode, Seccomp};
 use super::running::{Job, Started};
 use super::spec::{self, Around};
 use super::system::System;
-use crate::bundle::{Circumstances, kernel_version, read_profile};
 use crate::container::{self, Attended, CreateOptions, Store};
-use crate::error::{Context, Error, Result};
-use crate::seccomp::Machine;
+use crate::error::{Error, Result};
+use crate::seccomp::SeccompPlan;
 use crate::sys::child::Ending;
 use crate::sys::process::{pidfd_open, pidfd_send_signal};
 use crate::terminal::signals::Signals;
@@ -42,35 +41,55 @@ pub fn store() -> Store {
 /// # Errors
 /// What is wrong with the policy, what this host cannot do, or the step that failed; nothing is left then.
 pub fn start(job: &Job, _choice: &Choice, signals: &Signals) -> Result<Box<dyn Started>> {
-    let system = System::find(job.policy.network.mode == Some(NetworkMode::Host));
+    Ok(Box::new(Engine { container: contain(job, false, signals)? }))
+}
+
+/// Makes the container of a job without its command, for others to join.
+///
+/// # Errors
+/// As [`start`].
+pub fn hold(job: &Job, signals: &Signals) -> Result<Attended> {
+    contain(job, true, signals)
+}
+
+fn contain(job: &Job, held: bool, signals: &Signals) -> Result<Attended> {
+    let system = system(job);
     let own = (geteuid().as_raw(), getegid().as_raw());
     let ids = job.policy.user.as_deref().map_or(Ok(own), ids)?;
     let mapped = (own.0 != 0).then_some(own);
-    let given = spec::build(job, &Around { system: &system, ids, mapped, filter: filter(job)? })?;
+    let (filter, compiled) = filters(job)?;
+    let mut given = spec::build(job, &Around { system: &system, ids, mapped, filter, compiled })?;
     let store = store();
     if let Err(error) = container::sweep(&store, maker_may_live) {
         log::warn!("look for what is left of other sandboxes: {error}");
     }
     let options = CreateOptions { id: own_id(), ..CreateOptions::default() };
-    let container = Attended::start(&store, &options, &given, signals)?;
-    Ok(Box::new(Engine { container }))
+    if held {
+        given.held = true;
+        // Each command's processes can be ended together.
+        given.controllers.push("freezer");
+    }
+    Attended::start(&store, &options, &given, signals)
 }
 
-/// The filter that a policy asks for.
-fn filter(job: &Job) -> Result<Option<LinuxSeccomp>> {
+/// What of the host the job's root is made of.
+fn system(job: &Job) -> System {
+    let files = &job.policy.files;
+    if files.rootfs.is_some() && files.ro.is_empty() && files.rw.is_empty() && files.overlay.is_empty() {
+        return System::default();
+    }
+    let system = System::find(job.policy.network.mode == Some(NetworkMode::Host));
+    // Those of homes are below these, as a rule, or the caller's is below another directory.
+    let broad = |bind: &Bind| bind.source.components().count() <= 2;
+    if files.ro.iter().chain(&files.rw).chain(&files.overlay).any(broad) { system.with_homes() } else { system }
+}
+
+/// The filter that a policy asks for; the sandbox's own is compiled already.
+fn filters(job: &Job) -> Result<(Option<LinuxSeccomp>, Option<SeccompPlan>)> {
     match job.policy.seccomp.as_ref().unwrap_or(&Seccomp::Default) {
-        Seccomp::Default => Ok(Some(default_filter())),
-        Seccomp::None => Ok(None),
-        Seccomp::File(path) => {
-            let release = nix::sys::utsname::uname().context(|| "ask the kernel for its version")?;
-            let around = Circumstances {
-                capabilities: Vec::new(),
-                machine: Machine::OWN.go_name(),
-                architecture: Machine::OWN.architecture(),
-                kernel: kernel_version(&release.release().to_string_lossy()).unwrap_or_default(),
-            };
-            read_profile(path, &around).map(|profile| Some(profile.section))
-        }
+        Seccomp::Default => Ok((None, Some(compiled_default_filter()))),
+        Seccomp::None => Ok((None, None)),
+        Seccomp::File(path) => Ok((Some(from_file(path)?), None)),
     }
 }
 

@@ -6,8 +6,9 @@
 //! namespaces and the joining of others, all calls that mount or look at mounts, file handles, modify_ldt, fanotify,
 //! sockets of other families than AF_UNIX, AF_INET, AF_INET6 and AF_NETLINK's routing, and the terminal's TIOCSTI and
 //! TIOCLINUX, which type what a shell outside would read. 32-bit programs (i386, x32) are killed: their calls have ways
-//! past a look at arguments (socketcall). clone3 fails with ENOSYS, since the flags are out of a filter's sight, and C
-//! libraries then call clone.
+//! past a look at arguments (socketcall). Files cannot be given the bits that make whoever runs them their owner
+//! (setuid, setgid), so that none is left for others in a directory that is shared. clone3 fails with ENOSYS, since the flags
+//! are out of a filter's sight, and C libraries then call clone.
 
 use oci_spec::runtime::{
     LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompArgBuilder, LinuxSeccompBuilder,
@@ -15,36 +16,40 @@ use oci_spec::runtime::{
 };
 
 use super::policy::{Network, NetworkMode};
+use crate::bundle::{Circumstances, kernel_version, read_profile};
+use crate::error::{Context, Result};
+use crate::seccomp::Machine;
+use crate::seccomp::{SeccompPlan, from_digits};
 
 /// Calls that are let through whatever their arguments are, at every level.
 const ANYWAY: &str = "\
-    accept accept4 access alarm arch_prctl bind brk cachestat capget capset chdir chmod chown clock_getres \
-    clock_getres_time64 clock_gettime clock_gettime64 clock_nanosleep clock_nanosleep_time64 close close_range connect \
-    copy_file_range creat dup dup2 dup3 epoll_create epoll_create1 epoll_ctl epoll_pwait epoll_pwait2 epoll_wait eventfd \
-    eventfd2 execve execveat exit exit_group faccessat faccessat2 fadvise64 fallocate fchdir fchmod fchmodat fchmodat2 \
-    fchown fchownat fcntl fdatasync fgetxattr file_getattr file_setattr flistxattr flock fork fremovexattr fsetxattr \
-    fstat fstatfs fsync ftruncate futex futex_requeue futex_time64 futex_wait futex_waitv futex_wake futimesat \
-    get_mempolicy get_robust_list get_thread_area getcpu getcwd getdents getdents64 getegid geteuid getgid getgroups \
-    getitimer getpeername getpgid getpgrp getpid getppid getpriority getrandom getresgid getresuid getrlimit getrusage \
-    getsid getsockname getsockopt gettid gettimeofday getuid getxattr getxattrat inotify_add_watch inotify_init \
+    accept accept4 access alarm arch_prctl bind brk cachestat capget capset chdir chown clock_getres \
+    clock_getres_time64 clock_gettime clock_gettime64 clock_nanosleep clock_nanosleep_time64 close close_range \
+    connect copy_file_range dup dup2 dup3 epoll_create epoll_create1 epoll_ctl epoll_pwait epoll_pwait2 epoll_wait \
+    eventfd eventfd2 execve execveat exit exit_group faccessat faccessat2 fadvise64 fallocate fchdir fchown fchownat \
+    fcntl fdatasync fgetxattr file_getattr file_setattr flistxattr flock fork fremovexattr fsetxattr fstat fstatfs \
+    fsync ftruncate futex futex_requeue futex_time64 futex_wait futex_waitv futex_wake futimesat get_mempolicy \
+    get_robust_list get_thread_area getcpu getcwd getdents getdents64 getegid geteuid getgid getgroups getitimer \
+    getpeername getpgid getpgrp getpid getppid getpriority getrandom getresgid getresuid getrlimit getrusage getsid \
+    getsockname getsockopt gettid gettimeofday getuid getxattr getxattrat inotify_add_watch inotify_init \
     inotify_init1 inotify_rm_watch io_cancel io_destroy io_getevents io_pgetevents io_pgetevents_time64 io_setup \
     io_submit ioprio_get kill landlock_add_rule landlock_create_ruleset landlock_restrict_self lchown lgetxattr link \
-    linkat listen listxattr listxattrat llistxattr lremovexattr lseek lsetxattr lsm_get_self_attr lsm_list_modules lstat \
-    madvise map_shadow_stack membarrier memfd_create memfd_secret mincore mkdir mkdirat mknod mknodat mlock mlock2 \
-    mlockall mmap mprotect mremap mseal msync munlock munlockall munmap nanosleep newfstatat open openat openat2 pause \
-    pidfd_open pidfd_send_signal pipe pipe2 pkey_alloc pkey_free pkey_mprotect poll ppoll ppoll_time64 prctl pread64 \
-    preadv preadv2 process_mrelease pselect6 pselect6_time64 pwrite64 pwritev pwritev2 read readahead readlink \
-    readlinkat readv recvfrom recvmmsg recvmmsg_time64 recvmsg remap_file_pages removexattr removexattrat rename \
-    renameat renameat2 restart_syscall rmdir rseq rt_sigaction rt_sigpending rt_sigprocmask rt_sigqueueinfo rt_sigreturn \
-    rt_sigsuspend rt_sigtimedwait rt_sigtimedwait_time64 rt_tgsigqueueinfo sched_get_priority_max sched_get_priority_min \
-    sched_getaffinity sched_getattr sched_getparam sched_getscheduler sched_rr_get_interval sched_rr_get_interval_time64 \
-    sched_yield seccomp select sendfile set_robust_list set_thread_area set_tid_address setfsgid setfsuid setgid \
-    setgroups setitimer setpgid setregid setresgid setresuid setreuid setrlimit setsid setsockopt setuid setxattr \
-    setxattrat shutdown sigaltstack signalfd signalfd4 splice stat statfs statx symlink symlinkat sync sync_file_range \
-    syncfs sysinfo tee tgkill time timer_create timer_delete timer_getoverrun timer_gettime timer_gettime64 \
-    timer_settime timer_settime64 timerfd_create timerfd_gettime timerfd_gettime64 timerfd_settime timerfd_settime64 \
-    times tkill truncate umask uname unlink unlinkat uretprobe utime utimensat utimensat_time64 utimes vfork vmsplice \
-    wait4 waitid write writev";
+    linkat listen listxattr listxattrat llistxattr lremovexattr lseek lsetxattr lsm_get_self_attr lsm_list_modules \
+    lstat madvise map_shadow_stack membarrier memfd_create memfd_secret mincore mkdir mkdirat mlock mlock2 mlockall \
+    mmap mprotect mremap mseal msync munlock munlockall munmap nanosleep newfstatat pause pidfd_open \
+    pidfd_send_signal pipe pipe2 pkey_alloc pkey_free pkey_mprotect poll ppoll ppoll_time64 prctl pread64 preadv \
+    preadv2 process_mrelease pselect6 pselect6_time64 pwrite64 pwritev pwritev2 read readahead readlink readlinkat \
+    readv recvfrom recvmmsg recvmmsg_time64 recvmsg remap_file_pages removexattr removexattrat rename renameat \
+    renameat2 restart_syscall rmdir rseq rt_sigaction rt_sigpending rt_sigprocmask rt_sigqueueinfo rt_sigreturn \
+    rt_sigsuspend rt_sigtimedwait rt_sigtimedwait_time64 rt_tgsigqueueinfo sched_get_priority_max \
+    sched_get_priority_min sched_getaffinity sched_getattr sched_getparam sched_getscheduler sched_rr_get_interval \
+    sched_rr_get_interval_time64 sched_yield seccomp select sendfile set_robust_list set_thread_area set_tid_address \
+    setfsgid setfsuid setgid setgroups setitimer setpgid setregid setresgid setresuid setreuid setrlimit setsid \
+    setsockopt setuid setxattr setxattrat shutdown sigaltstack signalfd signalfd4 splice stat statfs statx symlink \
+    symlinkat sync sync_file_range syncfs sysinfo tee tgkill time timer_create timer_delete timer_getoverrun \
+    timer_gettime timer_gettime64 timer_settime timer_settime64 timerfd_create timerfd_gettime timerfd_gettime64 \
+    timerfd_settime timerfd_settime64 times tkill truncate umask uname unlink unlinkat uretprobe utime utimensat \
+    utimensat_time64 utimes vfork vmsplice wait4 waitid write writev";
 
 /// Calls that reach other processes of the same user by number; System V's and POSIX's means of communication, which have
 /// a namespace of their own at the levels that use this filter as it is.
@@ -59,6 +64,10 @@ const NAMESPACES: u64 = 0x7e02_0000;
 const NEW_TIME: u64 = 0x80;
 /// The lower half of an argument: the kernel takes no more of an `int`.
 const INT: u64 = 0xffff_ffff;
+/// `S_ISUID` and `S_ISGID`.
+const SET_IDS: u64 = 0o6000;
+/// What has open(2) look at its third argument.
+const MAKES: u64 = (libc::O_CREAT | libc::O_TMPFILE & !libc::O_DIRECTORY) as u64;
 /// `NETLINK_ROUTE`.
 const ROUTE: u64 = 0;
 
@@ -73,6 +82,17 @@ pub fn default_filter() -> LinuxSeccomp {
     rules.push(routing());
     profile(rules)
 }
+
+/// [`default_filter`], compiled for this machine: it is the same each time, and compiling it takes a tenth of the time that
+/// a short command takes in all. A test sees to it that it is the same.
+pub fn compiled_default_filter() -> SeccompPlan {
+    let digits = if cfg!(target_arch = "aarch64") { COMPILED[1].1 } else { COMPILED[0].1 };
+    SeccompPlan::of_program(from_digits(digits.trim_end()).unwrap_or_default())
+}
+
+/// By machine. `UPDATE_FILTERS=1 cargo test --lib filter` writes them anew.
+const COMPILED: [(&str, &str); 2] =
+    [("x86_64", include_str!("filter/x86_64.digits")), ("aarch64", include_str!("filter/aarch64.digits"))];
 
 /// The filter for a process without namespaces (level `default`), which shares the host's network, processes and means of
 /// communication, and where landlock does not reach: UDP, sockets in the file system, limits and priorities of other
@@ -114,6 +134,21 @@ pub fn process_filter(network: &Network) -> LinuxSeccomp {
     profile(rules)
 }
 
+/// The filter of a profile's file, for a process that has no capabilities.
+///
+/// # Errors
+/// As [`read_profile`].
+pub(super) fn from_file(path: &std::path::Path) -> Result<LinuxSeccomp> {
+    let release = nix::sys::utsname::uname().context(|| "ask the kernel for its version")?;
+    let around = Circumstances {
+        capabilities: Vec::new(),
+        machine: Machine::OWN.go_name(),
+        architecture: Machine::OWN.architecture(),
+        kernel: kernel_version(&release.release().to_string_lossy()).unwrap_or_default(),
+    };
+    read_profile(path, &around).map(|profile| profile.section).context(|| "seccomp")
+}
+
 const ALLOW: LinuxSeccompAction = LinuxSeccompAction::ScmpActAllow;
 const REFUSE: LinuxSeccompAction = LinuxSeccompAction::ScmpActErrno;
 
@@ -125,6 +160,15 @@ fn always() -> Vec<LinuxSyscall> {
         rule("clone3", REFUSE, Some(libc::ENOSYS), vec![]),
         rule("unshare", ALLOW, None, vec![equals(0, NAMESPACES | NEW_TIME, 0)]),
     ];
+    // A file with these bits in a directory that is shared would be a way for others outside to become its owner, who may be
+    // root. openat2 has the mode where a filter cannot see it, and programs do without.
+    for (calls, mode) in [("chmod fchmod creat mknod", 1), ("fchmodat fchmodat2 mknodat open", 2), ("openat", 3)] {
+        rules.push(rule(calls, ALLOW, None, vec![equals(mode, SET_IDS, 0)]));
+    }
+    for (call, flags) in [("open", 1), ("openat", 2)] {
+        rules.push(rule(call, ALLOW, None, vec![equals(flags, MAKES, 0)]));
+    }
+    rules.push(rule("openat2", REFUSE, Some(libc::ENOSYS), vec![]));
     // As the kernel answers where it has been told to (dev.tty.legacy_tiocsti, Linux 6.2). A rule that did what the default
     // does would not be one.
     for request in [libc::TIOCSTI, libc::TIOCLINUX] {
@@ -167,7 +211,7 @@ fn profile(rules: Vec<LinuxSyscall>) -> LinuxSeccomp {
 }
 
 /// What a builder gives whose every field has been set.
-fn built<T, E: std::fmt::Debug>(result: Result<T, E>) -> T {
+fn built<T, E: std::fmt::Debug>(result: std::result::Result<T, E>) -> T {
     result.expect("every field that is wanted is set")
 }
 
@@ -175,7 +219,7 @@ fn built<T, E: std::fmt::Debug>(result: Result<T, E>) -> T {
 mod tests {
     use super::*;
     use crate::error::Faults;
-    use crate::seccomp::{Machine, Question, explain, plan_for};
+    use crate::seccomp::{Machine, Question, explain, plan_for, to_digits};
 
     /// What a filter does with a call, in the words that `procrt seccomp explain` ends with.
     fn answer(profile: &LinuxSeccomp, call: &str, arguments: &[u64]) -> String {
@@ -213,6 +257,24 @@ mod tests {
     }
 
     #[test]
+    fn the_compiled_filter_is_that_of_the_profile() {
+        for (name, digits) in COMPILED {
+            let machine = Machine::named(name).unwrap();
+            let mut faults = Faults::default();
+            let plan = plan_for(&machine, &default_filter(), true, &mut faults);
+            assert_eq!((plan.flags, plan.early), (0, false));
+            let text = to_digits(&plan.program) + "\n";
+            if std::env::var_os("UPDATE_FILTERS").is_some() {
+                let path = format!("{}/src/sandbox/filter/{name}.digits", env!("CARGO_MANIFEST_DIR"));
+                std::fs::write(path, text).unwrap();
+            } else {
+                assert!(text == digits, "UPDATE_FILTERS=1 cargo test --lib filter");
+            }
+        }
+        assert!(!compiled_default_filter().program.is_empty());
+    }
+
+    #[test]
     fn what_no_level_allows_is_refused() {
         let newuser = 0x1000_0000;
         for profile in [default_filter(), process_filter(&Network::default())] {
@@ -231,6 +293,15 @@ mod tests {
                     ("mount", &[], "EPERM"),
                     ("fsopen", &[], "EPERM"),
                     ("setns", &[], "EPERM"),
+                    ("chmod", &[0, 0o755], "allow"),
+                    ("chmod", &[0, 0o4755], "EPERM"),
+                    ("fchmodat", &[0, 0, 0o2755], "EPERM"),
+                    ("openat", &[0, 0, 0o2, 0o7777], "allow"),
+                    ("openat", &[0, 0, 0o102, 0o644], "allow"),
+                    ("openat", &[0, 0, 0o102, 0o4755], "EPERM"),
+                    ("openat", &[0, 0, 0o20_200_002, 0o4755], "EPERM"),
+                    ("open", &[0, 0o102, 0o4755], "EPERM"),
+                    ("openat2", &[], "ENOSYS"),
                     ("clone", &[0x11], "allow"),
                     ("clone", &[newuser | 0x11], "EPERM"),
                     ("clone3", &[], "ENOSYS"),

@@ -17,6 +17,7 @@ use crate::bundle::{Bundle, OCI_VERSION};
 use crate::container::Given;
 use crate::error::{Error, Result};
 use crate::rootfs::Fresh;
+use crate::seccomp::SeccompPlan;
 
 /// Where a disposable copy is.
 pub const WORKSPACE: &str = "/workspace";
@@ -44,6 +45,8 @@ pub struct Around<'a> {
     pub mapped: Option<(u32, u32)>,
     /// The filter of system calls.
     pub filter: Option<LinuxSeccomp>,
+    /// The same, where it is compiled already.
+    pub compiled: Option<SeccompPlan>,
 }
 
 /// The container that carries `job` out.
@@ -74,7 +77,9 @@ pub fn build(job: &Job, around: &Around) -> Result<Given> {
     Ok(Given {
         bundle: Bundle { dir: "/".into(), spec, rootfs: "/".into() },
         fresh: Some(fresh),
+        filter: around.compiled.clone(),
         no_loopback: network == NetworkMode::None,
+        held: false,
         controllers,
     })
 }
@@ -133,7 +138,7 @@ fn linux(policy: &Policy, network: NetworkMode, around: &Around) -> Linux {
         .set_masked_paths(Some(masked))
         .set_readonly_paths(None)
         .set_seccomp(around.filter.clone())
-        .set_resources(Some(resources(&policy.limits)));
+        .set_resources(Some(resources(&policy.limits, 1)));
     if let Some((uid, gid)) = around.mapped {
         let one = |inside: u32, host: u32| {
             let map = LinuxIdMappingBuilder::default().container_id(inside).host_id(host).size(1u32).build();
@@ -144,7 +149,8 @@ fn linux(policy: &Policy, network: NetworkMode, around: &Around) -> Linux {
     linux
 }
 
-fn resources(limits: &Limits) -> LinuxResources {
+/// The limits of a control group, in which `own` processes are procrt's and not the command's.
+pub(super) fn resources(limits: &Limits, own: u32) -> LinuxResources {
     let mut resources = LinuxResources::default();
     // Devices are not made without a privilege, and what is mounted from the host has none.
     let all = LinuxDeviceCgroupBuilder::default().allow(true).access("rwm").build();
@@ -159,8 +165,7 @@ fn resources(limits: &Limits) -> LinuxResources {
     }
     if let Some(pids) = limits.pids {
         let mut limit = LinuxPids::default();
-        // procrt's own first process is one more.
-        limit.set_limit(i64::from(pids) + 1);
+        limit.set_limit(i64::from(pids) + i64::from(own));
         resources.set_pids(Some(limit));
     }
     if let Some(cpus) = limits.cpus {
@@ -189,14 +194,25 @@ fn writable(source: &Path, destination: &Path) -> Mount {
     mount(destination, "bind", source, &["rbind", "rnosuid", "rnodev"])
 }
 
-fn tmpfs(destination: &str, limits: &Limits) -> Mount {
+/// The options of a file system in memory that can be written to.
+fn in_memory(limits: &Limits) -> Vec<String> {
     let mut options = vec!["nosuid".to_owned(), "nodev".to_owned(), "mode=1777".to_owned()];
     if let Some(size) = limits.tmpfs_size {
         options.push(format!("size={}", size.0));
         options.push(format!("nr_inodes={}", (size.0 / BYTES_PER_FILE).max(64)));
     }
+    options
+}
+
+fn tmpfs(destination: &str, limits: &Limits) -> Mount {
     let mut mount = mount(destination, "tmpfs", "tmpfs", &[]);
-    mount.set_options(Some(options));
+    mount.set_options(Some(in_memory(limits)));
+    mount
+}
+
+fn overlay(source: &Path, destination: &Path, limits: &Limits) -> Mount {
+    let mut mount = mount(destination, "overlay", source, &[]);
+    mount.set_options(Some(in_memory(limits)));
     mount
 }
 
@@ -228,36 +244,59 @@ impl Tree {
     }
 }
 
+/// What the policy itself shows, in an order in which one thing can be inside another.
+fn shown(policy: &Policy, around: &Around) -> Vec<(PathBuf, Mount)> {
+    let (files, limits) = (&policy.files, &policy.limits);
+    let mut all: Vec<(PathBuf, Mount)> = Vec::new();
+    let binds = || files.ro.iter().chain(&files.rw).chain(&files.overlay);
+    // A home that is seen because something above it is shown. What is named inside comes later, on top.
+    for home in around.system.homes.iter().filter(|_| files.hide_home == Some(true)) {
+        let within = |bind: &Bind| (home != &bind.source).then(|| home.strip_prefix(&bind.source).ok()).flatten();
+        let seen = binds().filter_map(|bind| Some(inside(bind).join(within(bind)?)));
+        all.extend(seen.map(|path| {
+            let hidden = mount(&path, "tmpfs", "tmpfs", &["nosuid", "nodev", "mode=755", "size=64k", "nr_inodes=64"]);
+            (path, hidden)
+        }));
+    }
+    all.extend(files.ro.iter().map(|bind| (inside(bind).to_owned(), read_only(&bind.source, inside(bind)))));
+    all.extend(files.rw.iter().map(|bind| (inside(bind).to_owned(), writable(&bind.source, inside(bind)))));
+    all.extend(files.overlay.iter().map(|bind| (inside(bind).to_owned(), overlay(&bind.source, inside(bind), limits))));
+    all.extend(files.workspace.iter().map(|from| (WORKSPACE.into(), overlay(from, Path::new(WORKSPACE), limits))));
+    all.extend(files.out.iter().map(|out| (OUT.into(), writable(out, Path::new(OUT)))));
+    all.sort_by_key(|(path, _)| path.components().count());
+    all
+}
+
 /// The root, and what is mounted on it.
 fn files(policy: &Policy, around: &Around) -> (Fresh, Vec<Mount>) {
-    let files = &policy.files;
-    let mut own: Vec<(&Path, Mount)> = Vec::new();
-    own.extend(files.ro.iter().map(|bind| (inside(bind), read_only(&bind.source, inside(bind)))));
-    own.extend(files.rw.iter().map(|bind| (inside(bind), writable(&bind.source, inside(bind)))));
-    own.extend(files.out.iter().map(|out| (Path::new(OUT), writable(out, Path::new(OUT)))));
-    // What is inside another comes after it.
-    own.sort_by_key(|(path, _)| path.components().count());
-
-    let mut tree = Tree::default();
+    let own = shown(policy, around);
     let mut mounts = Vec::new();
-    for (path, kind) in &around.system.entries {
-        let relative = path.strip_prefix("/").unwrap_or(path);
-        tree.add_parents(relative);
-        match kind {
-            Kind::Link(target) => tree.fresh.links.push((relative.to_owned(), target.clone())),
-            Kind::Bound => mounts.push(read_only(path, path)),
+    let mut tree = Tree::default();
+    if let Some(lower) = &policy.files.rootfs {
+        tree.fresh.lower = Some(lower.clone());
+        // What an image has there are files, not devices.
+        mounts.push(mount("/dev", "tmpfs", "tmpfs", &["nosuid", "noexec", "mode=755", "size=64k", "nr_inodes=256"]));
+    } else {
+        for (path, kind) in &around.system.entries {
+            let relative = path.strip_prefix("/").unwrap_or(path);
+            tree.add_parents(relative);
+            match kind {
+                Kind::Link(target) => tree.fresh.links.push((relative.to_owned(), target.clone())),
+                Kind::Bound => mounts.push(read_only(path, path)),
+            }
         }
+        for name in ["dev/pts", "dev/shm", "etc", "proc", "run", "tmp", "usr", "var"] {
+            tree.add(Path::new(name), 0o755);
+        }
+        if !own.iter().any(|(path, _)| path.starts_with("/var/tmp")) {
+            tree.fresh.links.push(("var/tmp".into(), "../tmp".into()));
+        }
+        tree.fresh.files = accounts(around.ids);
     }
-    for name in ["dev/pts", "dev/shm", "etc", "proc", "run", "tmp", "usr", "var"] {
-        tree.add(Path::new(name), 0o755);
-    }
-    if !own.iter().any(|(path, _)| path.starts_with("/var/tmp")) {
-        tree.fresh.links.push(("var/tmp".into(), "../tmp".into()));
-    }
-    tree.fresh.files = accounts(around.ids);
     let pts: &[&str] = &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
     mounts.extend([
-        mount("/proc", "proc", "proc", &["nosuid", "nodev", "noexec", "ro"]),
+        // procrt's own first process, and with it procrt's command line, is nobody's to see.
+        mount("/proc", "proc", "proc", &["nosuid", "nodev", "noexec", "ro", "hidepid=ptraceable"]),
         mount("/dev/pts", "devpts", "devpts", pts),
         tmpfs("/dev/shm", &policy.limits),
         tmpfs("/tmp", &policy.limits),

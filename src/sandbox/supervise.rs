@@ -31,11 +31,17 @@ enum Clock {
 }
 
 /// Runs a job to its end, in this process, which must have one thread: its standard descriptors are the command's, its
-/// signals are handed on to it, and if it is killed all of the job ends too.
+/// signals are handed on to it, and if it is killed all of the job ends too. Also if the other end of `wanted`, a pipe's, is
+/// closed.
 ///
 /// # Errors
 /// Why the command could not be run; nothing of it is left then.
-pub fn supervise(job: &Job, choice: &Choice, start: Start) -> Result<Outcome> {
+pub fn supervise(
+    job: &Job,
+    choice: &Choice,
+    start: impl FnOnce(&Job, &Choice, &Signals) -> Result<Box<dyn Started>>,
+    wanted: Option<BorrowedFd>,
+) -> Result<Outcome> {
     let signals = Signals::block()?;
     let limits = &job.policy.limits;
     let (mut output, replaced) = limits.output.map(|limit| Output::begin(limit.0)).transpose()?.unzip();
@@ -45,7 +51,7 @@ pub fn supervise(job: &Job, choice: &Choice, start: Start) -> Result<Outcome> {
     let mut relay = started.take_terminal().map(Relay::begin).transpose()?;
     let mut clock = Clock::Running(limits.timeout.map(|time| began + time.0));
     let grace = limits.grace.map_or(Duration::ZERO, |grace| grace.0);
-    let mut timed_out = false;
+    let (mut timed_out, mut wanted) = (false, wanted);
     let mut ended: Option<(Ending, Duration)> = None;
     loop {
         let deadline = match clock {
@@ -55,7 +61,8 @@ pub fn supervise(job: &Job, choice: &Choice, start: Start) -> Result<Outcome> {
             Clock::Killed => None,
         };
         let pidfd = ended.is_none().then(|| started.pidfd());
-        let ready = wait_for_any(&signals, pidfd, relay.as_ref(), output.as_ref(), deadline)?;
+        let watched = [Some(signals.fd()), pidfd, wanted];
+        let ready = wait_for_any(watched, relay.as_ref(), output.as_ref(), deadline)?;
         let is_ready = |fd: BorrowedFd| ready.contains(&fd.as_raw_fd());
         if is_ready(signals.fd()) {
             while let Some(arrived) = signals.next().context(|| "read signals")? {
@@ -90,6 +97,12 @@ pub fn supervise(job: &Job, choice: &Choice, start: Start) -> Result<Outcome> {
                 started.kill_all()?;
                 Clock::Killed
             };
+        }
+        if wanted.is_some_and(is_ready) {
+            wanted = None;
+            started.kill_all()?;
+            relay = None;
+            output.iter_mut().for_each(Output::abandon);
         }
         if let Some(relay) = &mut relay {
             relay.pump(is_ready)?;
@@ -127,15 +140,13 @@ pub fn supervise(job: &Job, choice: &Choice, start: Start) -> Result<Outcome> {
 
 /// Waits until something can be done, or for the deadline, and answers the descriptors that it can be done with.
 fn wait_for_any(
-    signals: &Signals,
-    pidfd: Option<BorrowedFd>,
+    watched: [Option<BorrowedFd>; 3],
     relay: Option<&Relay>,
     output: Option<&Output>,
     deadline: Option<Instant>,
 ) -> Result<Vec<i32>> {
-    let mut fds = Vec::with_capacity(6);
-    fds.push(PollFd::new(signals.fd(), PollFlags::POLLIN));
-    fds.extend(pidfd.map(|pidfd| PollFd::new(pidfd, PollFlags::POLLIN)));
+    let mut fds = Vec::with_capacity(7);
+    fds.extend(watched.into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
     if let Some(relay) = relay {
         relay.interests(&mut fds);
     }

@@ -10,10 +10,15 @@ use serde::Serialize;
 const PROGRAMS: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
 
 /// What programs look for in /etc and that is nobody's secret. /etc/passwd and the like are made, not shown.
-const SETTINGS: [&str; 12] = [
+const SETTINGS: [&str; 17] = [
     "/etc/alternatives",
+    "/etc/java-11-openjdk",
+    "/etc/java-17-openjdk",
+    "/etc/java-21-openjdk",
+    "/etc/java-25-openjdk",
     "/etc/ld.so.cache",
     "/etc/localtime",
+    "/etc/mime.types",
     "/etc/nsswitch.conf",
     "/etc/os-release",
     "/etc/pki/ca-trust/extracted",
@@ -42,6 +47,8 @@ pub enum Kind {
 pub struct System {
     /// In an order in which each can be made.
     pub entries: Vec<(PathBuf, Kind)>,
+    /// Home directories, if somebody has asked for them.
+    pub homes: Vec<PathBuf>,
 }
 
 impl System {
@@ -58,7 +65,20 @@ impl System {
             // It leads to somewhere below /run, as a rule.
             entry.1 = Kind::Bound;
         }
-        Self { entries }
+        Self { entries, homes: Vec::new() }
+    }
+
+    /// Looks for home directories too: root's, those where homes are by convention, and the caller's.
+    #[must_use]
+    pub fn with_homes(mut self) -> Self {
+        self.homes.push("/root".into());
+        let listed = std::fs::read_dir("/home").into_iter().flatten().flatten();
+        self.homes.extend(listed.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|e| e.path()));
+        let own = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
+        self.homes.extend(own.and_then(|home| home.canonicalize().ok()));
+        self.homes.sort();
+        self.homes.dedup();
+        self
     }
 }
 

@@ -46,29 +46,34 @@ impl From<Finished<'_>> for Filter {
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
-fn pack<S: Serializer>(program: &[sock_filter], serializer: S) -> Result<S::Ok, S::Error> {
+/// A program as text: sixteen hexadecimal digits an instruction (`code`, `jt`, `jf`, `k`).
+pub fn to_digits(program: &[sock_filter]) -> String {
     let mut text = String::with_capacity(program.len() * 16);
     for &sock_filter { code, jt, jf, k } in program {
         let bits = u64::from(code) << 48 | u64::from(jt) << 40 | u64::from(jf) << 32 | u64::from(k);
         text.extend((0..16).rev().map(|digit| char::from(DIGITS[(bits >> (digit * 4) & 15) as usize])));
     }
-    serializer.serialize_str(&text)
+    text
+}
+
+/// The program of [`to_digits`]; none if the text is no such.
+pub fn from_digits(text: &str) -> Option<Vec<sock_filter>> {
+    let instruction = |digits: &[u8]| {
+        let bits = std::str::from_utf8(digits).ok().and_then(|digits| u64::from_str_radix(digits, 16).ok());
+        let bits = bits.filter(|_| digits.len() == 16)?;
+        let (code, jt, jf, k) = ((bits >> 48) as u16, (bits >> 40) as u8, (bits >> 32) as u8, bits as u32);
+        Some(sock_filter { code, jt, jf, k })
+    };
+    text.as_bytes().chunks(16).map(instruction).collect()
+}
+
+fn pack<S: Serializer>(program: &[sock_filter], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&to_digits(program))
 }
 
 fn unpack<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<sock_filter>, D::Error> {
-    let text = <&str>::deserialize(deserializer)?;
-    let one = |digits: &[u8]| {
-        let bits = std::str::from_utf8(digits).ok().and_then(|digits| u64::from_str_radix(digits, 16).ok());
-        bits.filter(|_| digits.len() == 16).ok_or_else(|| D::Error::custom("an instruction has not sixteen digits"))
-    };
-    text.as_bytes()
-        .chunks(16)
-        .map(|digits| {
-            let bits = one(digits)?;
-            let (code, jt, jf, k) = ((bits >> 48) as u16, (bits >> 40) as u8, (bits >> 32) as u8, bits as u32);
-            Ok(sock_filter { code, jt, jf, k })
-        })
-        .collect()
+    from_digits(<&str>::deserialize(deserializer)?)
+        .ok_or_else(|| D::Error::custom("an instruction has not sixteen digits"))
 }
 
 #[cfg(test)]

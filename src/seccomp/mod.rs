@@ -27,7 +27,7 @@ use serde::{Serialize, Serializer};
 
 pub use arch::Machine;
 pub use explain::{Explanation, Question, explain, has_call};
-pub use filter::{Filter, Finished};
+pub use filter::{Filter, Finished, from_digits, to_digits};
 pub use install::{install, install_with_listener};
 pub use listener::Listener;
 pub use plan::{plan, plan_for};
@@ -65,6 +65,22 @@ fn instructions<S: Serializer>(program: &[sock_filter], serializer: S) -> Result
 }
 
 impl SeccompPlan {
+    /// A filter that is finished already, for this machine; of its rules nothing is known.
+    pub fn of_program(program: Vec<sock_filter>) -> Self {
+        Self {
+            flags: 0,
+            early: false,
+            default_answer: libc::SECCOMP_RET_ERRNO | libc::EPERM as u32,
+            newer_answer: libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32,
+            architectures: Machine::OWN.architectures().take(1).collect(),
+            rules: 0,
+            calls: 0,
+            unknown_names: 0,
+            program,
+            listener: None,
+        }
+    }
+
     /// What is installed.
     pub fn finished(&self) -> Finished<'_> {
         Finished { flags: self.flags, program: &self.program, listener: self.listener.as_ref() }

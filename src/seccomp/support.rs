@@ -40,6 +40,11 @@ pub fn actions() -> Vec<String> {
     ACTIONS.iter().map(ToString::to_string).collect()
 }
 
+/// The actions of a profile that this kernel has. Asks the kernel.
+pub fn supported_actions() -> Vec<String> {
+    ACTIONS.iter().filter(|action| action_available(**action)).map(ToString::to_string).collect()
+}
+
 /// The operators that a profile can use, by their names in a profile.
 pub fn operators() -> Vec<String> {
     OPERATORS.iter().map(ToString::to_string).collect()

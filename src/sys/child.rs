@@ -149,6 +149,19 @@ pub fn wait(which: Which, block: bool) -> Result<Option<(i32, Ending)>, Errno> {
     }
 }
 
+/// Has the kernel take children away as soon as they have ended (waitpid(2), NOTES), those too that others leave to this
+/// process.
+///
+/// # Errors
+/// None that sigaction(2) gives for this signal.
+pub fn leave_to_kernel() -> Result<(), Errno> {
+    // SAFETY: all zeros is a valid sigaction: the default action, no flags, an empty mask.
+    let mut ignore: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+    ignore.sa_sigaction = libc::SIG_IGN;
+    // SAFETY: the pointer is valid for the call; to ignore runs no code of ours.
+    Errno::result(unsafe { libc::sigaction(libc::SIGCHLD, &raw const ignore, ptr::null_mut()) }).map(drop)
+}
+
 /// While it lives, SIGCHLD is not ignored. A process that ignores SIGCHLD, which it may have been started with, never
 /// learns how its children ended: the kernel reaps them at once (waitpid(2), NOTES). A handler is left as it is.
 #[derive(Debug)]

@@ -56,6 +56,18 @@ pub fn clone(namespaces: u64, cgroup: Option<BorrowedFd>, sibling: bool) -> Resu
     Ok(Cloned::Parent { pid: pid as i32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
 }
 
+/// A child as fork(2) makes it, also in a program with threads: of those only this one is in the child, where what another
+/// one holds is held for ever. The C library's memory can be used there (glibc and musl see to that); output through the
+/// standard library and the like are better left alone. Answers the child's pid, and in the child nothing.
+///
+/// # Errors
+/// As fork(2).
+pub fn fork() -> Result<Option<i32>, Errno> {
+    // SAFETY: no arguments; what the child may do is what the caller is told.
+    let pid = check(libc::c_long::from(unsafe { libc::fork() }))?;
+    Ok((pid != 0).then_some(pid as i32))
+}
+
 /// A descriptor of the process `pid` (Linux 5.3).
 ///
 /// # Errors
@@ -111,6 +123,17 @@ pub fn first_not_passed(count: u32) -> Option<u32> {
         let flags = unsafe { libc::fcntl(*number as RawFd, libc::F_GETFD) };
         flags < 0 || flags & libc::FD_CLOEXEC != 0
     })
+}
+
+/// A copy, close-on-exec, of the descriptor `number`, which was passed to this program.
+///
+/// # Errors
+/// `EBADF` if it is not open.
+pub fn copy_passed(number: RawFd) -> Result<OwnedFd, Errno> {
+    // SAFETY: integers only; a number that is no descriptor is an error.
+    let copy = check(libc::c_long::from(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) }))?;
+    // SAFETY: the call gave a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy as RawFd) })
 }
 
 /// The effective user and group id that this program began with, as the kernel passed them (getauxval(3)): no system call.

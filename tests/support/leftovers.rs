@@ -17,6 +17,16 @@ pub fn of(bundle: &Path, store: &Path, id: &str) -> Vec<String> {
     left
 }
 
+/// Processes and mounts of sandboxes that have the path of a directory in them.
+pub fn of_directory(path: &Path) -> Vec<String> {
+    let path = path.to_str().unwrap();
+    let mut left = Vec::new();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    left.extend(mounts.lines().filter(|line| line.contains(path)).map(|line| format!("mount {line}")));
+    processes(&[path], &mut left);
+    left
+}
+
 fn control_groups(dir: &Path, id: &str, left: &mut Vec<String>) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {

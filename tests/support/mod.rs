@@ -11,6 +11,7 @@ pub mod fields;
 mod image;
 mod leftovers;
 pub mod plain;
+pub mod sandbox;
 pub mod tty;
 
 use std::fs;

@@ -44,6 +44,7 @@ case_bud_stages_and_context() {
     # shellcheck disable=SC1091
     source "$HERE/$ENGINE/engine.bash"
     load_image
+    [[ ! -e $WORK/debian.tar ]] || load_debian_image
 }
 
 case_bud_mounts_and_secrets() {
@@ -97,4 +98,12 @@ DOCKERFILE
     exits 0 build "$WORK/Dockerfile" -t bud-debian
     same "what the steps left" "$(built bud-debian /tmp/greeting | tr '\n' ' ')" 'greetings to greeter 4 '
     buildah rmi bud-debian >/dev/null
+}
+
+case_bud_as_the_readme_has_it() {
+    unset BUILDAH_RUNTIME
+    as_installed
+    printf 'FROM %s\nRUN echo hello\n' "$IMAGE" >Dockerfile
+    exits 0 bash -ec "$(readme_command '^buildah')"
+    has "the output" "$OUT" '^hello$'
 }

@@ -120,3 +120,15 @@ case_run_30_at_once() {
     one() { run "at-once-$1" -- sh -c "echo from $1; exit $1"; }
     at_once 30 one
 }
+
+case_run_as_the_readme_has_it() {
+    as_installed
+    # ctr's own place for control groups, which stays.
+    local place
+    place=$(find /sys/fs/cgroup -maxdepth 2 -name "$CONTAINERD_NAMESPACE" -type d)
+    ctr image tag "$IMAGE" docker.io/library/busybox:latest >/dev/null
+    exits 0 bash -ec "$(readme_command '^ctr')"
+    same "the output" "$OUT" hello
+    ctr image rm docker.io/library/busybox:latest >/dev/null
+    find /sys/fs/cgroup -maxdepth 2 -name "$CONTAINERD_NAMESPACE" -type d | grep -vxF -- "${place:-none}" | xargs -r rmdir
+}

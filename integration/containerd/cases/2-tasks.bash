@@ -4,6 +4,7 @@ case_task_start_of_what_was_created() {
     cat >"$WORK/config.json" <<JSON
 { "ociVersion": "1.0.2", "process": { "cwd": "/", "args": ["/bin/sleep", "1000"], "user": { "uid": 0, "gid": 0 } },
   "root": { "path": "$WORK/image" },
+  "mounts": [{ "destination": "/proc", "type": "proc", "source": "proc" }],
   "linux": { "cgroupsPath": "$(group_of life)", "namespaces": [{ "type": "pid" }, { "type": "mount" }] } }
 JSON
     exits 0 ctr container create --config "$WORK/config.json" life

@@ -94,7 +94,8 @@ case_stats_numbers() {
     has "no work" "$(stats measured '{{.CPUPerc}}')" '^[0-4]\.[0-9]+%$'
     docker exec -d measured sh -c 'while :; do :; done'
     sleep 0.5
-    has "a processor's work" "$(stats measured '{{.CPUPerc}}')" '^([4-9][0-9]|1[0-9][0-9])\.[0-9]+%$'
+    # As much as is left of it: others may have work, too.
+    has "a processor's work" "$(stats measured '{{.CPUPerc}}')" '^([1-9][0-9]|1[0-9][0-9])\.[0-9]+%$'
 }
 
 case_stats_paused() {

@@ -32,7 +32,7 @@ case_run_process_options() {
 case_run_terminal() {
     terminal 3 size:33x111 expect:'# ' send:'sleep 0.5; stty size\r' expect:'33 111' send:'echo $((6*7))\r' expect:'\n42\r' \
         send:'tty\r' expect:'/dev/pts/0' send:'exit 3\r' \
-        -- podman run --rm -it --cgroup-parent "$CGROUP_PARENT" "$IMAGE" sh
+        -- podman run --rm -it "${PARENT[@]}" "$IMAGE" sh
 }
 
 case_run_init() {
@@ -73,17 +73,36 @@ case_run_files() {
 case_run_limits() {
     exits 0 run -m 64m --pids-limit 20 --cpus 0.5 "$IMAGE" cat "$(limit_file memory memory.limit_in_bytes memory.max)" "$(limit_file pids pids.max pids.max)"
     same "the limits" "$(tr '\n' ' ' <<<"$OUT")" "$((64 << 20)) 20 "
-    exits 137 podman run --cgroup-parent "$CGROUP_PARENT" --name fat -m 64m "$IMAGE" dd if=/dev/zero of=/dev/null bs=200M count=1
-    # conmon notices it with version 2 alone on kernels of today.
-    ! on_v2 || same "what ended it" "$(inspect fat '{{.State.OOMKilled}} {{.State.ExitCode}}')" 'true 137'
+    exits 137 podman run "${PARENT[@]}" --name fat -m 64m "$IMAGE" dd if=/dev/zero of=/dev/null bs=200M count=1
     exits 0 run --sysctl net.core.somaxconn=1234 --oom-score-adj 500 "$IMAGE" cat /proc/sys/net/core/somaxconn /proc/self/oom_score_adj
     same "sysctl and score" "$(tr '\n' ' ' <<<"$OUT")" '1234 500 '
 }
 
 case_run_without_control_groups() {
-    [[ $RUNTIME == crun* ]] || cannot "Podman asks for it with an option that crun alone has"
+    [[ $RUNTIME != runc* ]] || cannot "Podman asks for it with an option that runc does not have"
     exits 0 podman run --rm --cgroups disabled "$IMAGE" echo without
     same "the output" "$OUT" without
+    podman run -d --cgroups disabled --name without "$IMAGE" sleep 1000 >/dev/null
+    # It is where conmon is: in none that is its own.
+    local pid conmon
+    pid=$(inspect without '{{.State.Pid}}') conmon=$(inspect without '{{.State.ConmonPid}}')
+    same "its control groups" "$(<"/proc/$pid/cgroup")" "$(<"/proc/$conmon/cgroup")"
+    exits 0 podman exec without id -u
+    exits "@(126|0)" podman run --rm --cgroups disabled -m 64m "$IMAGE" true
+    [[ $RUNTIME != procrt ]] || has "the reason" "$ERR" 'memory\.limit: takes a control group'
+    exits 0 podman rm -f -t 0 without
+}
+
+case_run_control_groups_split() {
+    on_v2 || cannot "Podman splits control groups of version 2 only"
+    exits 0 podman run --rm --cgroups split --cgroupns host "$IMAGE" cat /proc/self/cgroup
+    has "below Podman's own" "$OUT" 'libpod-payload|container'
+}
+
+case_run_control_groups_by_systemd() {
+    [[ -S /run/systemd/private ]] || cannot "there is no systemd here"
+    exits 0 podman --cgroup-manager systemd run --rm "$IMAGE" cat /proc/self/cgroup
+    has "a scope" "$OUT" 'libpod-[0-9a-f]+\.scope'
 }
 
 case_run_network() {
@@ -135,4 +154,12 @@ case_run_build() {
     exits 0 run localhost/procrt-built
     same "the output" "$OUT" 'built by 0'
     podman rmi -f localhost/procrt-built >/dev/null
+}
+
+case_run_as_the_readme_has_it() {
+    as_installed
+    podman tag "$IMAGE" busybox
+    exits 0 bash -ec "$(readme_command '^podman')"
+    same "the output" "$OUT" hello
+    podman untag busybox busybox
 }

@@ -31,7 +31,7 @@ case_life_kill() {
 }
 
 case_life_create_start_again() {
-    podman create --cgroup-parent "$CGROUP_PARENT" --name twice "$IMAGE" sh -c 'echo run >>/runs; cat /runs; exit 4' >/dev/null
+    podman create "${PARENT[@]}" --name twice "$IMAGE" sh -c 'echo run >>/runs; cat /runs; exit 4' >/dev/null
     same "before it starts" "$(inspect twice '{{.State.Status}}')" created
     exits 4 podman start -a twice
     exits 4 podman start -a twice
@@ -77,7 +77,7 @@ case_life_attach() {
 }
 
 case_life_attach_terminal() {
-    podman run -d -it --cgroup-parent "$CGROUP_PARENT" --name attached "$IMAGE" sh >/dev/null 2>&1
+    podman run -d -it "${PARENT[@]}" --name attached "$IMAGE" sh >/dev/null 2>&1
     # Podman does not always tell the status to who was attached.
     terminal '@(0|5)' send:'echo again $((2+2))\r' expect:'again 4' send:'exit 5\r' -- podman attach attached
     same "podman wait" "$(podman wait attached)" 5
@@ -98,15 +98,24 @@ case_life_copy_and_commit() {
 
 case_life_systemd_unit() {
     # What `podman generate systemd` writes: conmon's and the container's pid files, a container that is removed and made anew.
-    podman create --cgroup-parent "$CGROUP_PARENT" --name unit "$IMAGE" sleep 1000 >/dev/null
+    podman create "${PARENT[@]}" --name unit "$IMAGE" sleep 1000 >/dev/null
     exits 0 podman generate systemd --new --name unit
     has "the unit" "$OUT" '^ExecStart=/usr/bin/podman run'
     podman rm unit >/dev/null
     exits 0 podman run --cidfile="$WORK/cid" --cgroups=no-conmon --rm --sdnotify=conmon --replace -d --conmon-pidfile "$WORK/conmon.pid" --pidfile "$WORK/pid" \
-        --cgroup-parent "$CGROUP_PARENT" --name unit "$IMAGE" sleep 1000
+        "${PARENT[@]}" --name unit "$IMAGE" sleep 1000
     same "its pid" "$(<"$WORK/pid")" "$(inspect unit '{{.State.Pid}}')"
     same "conmon's pid" "$(<"$WORK/conmon.pid")" "$(inspect unit '{{.State.ConmonPid}}')"
     exits 0 podman stop --ignore -t 1 --cidfile="$WORK/cid"
     exits 0 podman rm -f --ignore -t 1 --cidfile="$WORK/cid"
     rm "$WORK/cid"
+}
+
+case_life_checkpoint() {
+    ! command -v criu >/dev/null || [[ $RUNTIME == procrt ]] || cannot "CRIU is installed, and this runtime may use it"
+    background served "$IMAGE" sleep 1000
+    exits 125 podman container checkpoint served
+    has "the reason" "$ERR" '[Cc]heckpoint'
+    is served '{{.State.Running}}' true || fail "it was stopped all the same"
+    exits 0 podman exec served true
 }

@@ -55,6 +55,7 @@ case_exec_20_at_once() {
 }
 
 case_exec_pause() {
+    with_control_groups
     background served "$IMAGE" sh -c 'while :; do echo x; sleep 0.05; done'
     eventually logs_have served x
     exits 0 podman pause served
@@ -79,6 +80,7 @@ case_exec_top() {
 }
 
 case_exec_stats() {
+    with_control_groups
     differs crun 'it runs below a control group that Podman does not look in'
     background served -m 128m --pids-limit 40 "$IMAGE" sh -c 'dd if=/dev/zero of=/dev/shm/file bs=1M count=50 2>/dev/null; sleep 1000 & sleep 1001 & wait'
     eventually podman exec served test -s /dev/shm/file
@@ -96,6 +98,7 @@ case_exec_health() {
 }
 
 case_exec_update() {
+    with_control_groups
     served -m 64m
     podman update --help >/dev/null 2>&1 || cannot "this podman has no command update"
     exits 0 podman update -m 128m --memory-swap 128m --cpus 0.5 served

@@ -1,7 +1,7 @@
 # Pods: containers around an infra container, and from Kubernetes' files.
 
 pod() { # NAME [OPTION…]
-    podman pod create --cgroup-parent "$CGROUP_PARENT" --name "$@" >/dev/null
+    podman pod create "${PARENT[@]}" --name "$@" >/dev/null
 }
 
 case_pod_shares() {

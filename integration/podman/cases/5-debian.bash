@@ -9,7 +9,7 @@ case_debian_apt() {
 case_debian_login_shell() {
     terminal 4 expect:'# ' send:'sh -c "echo go; exec sleep 101"\r' expect:'[\r\n]go' send:'\x1a' expect:'Stopped' \
         send:'kill %1; fg; su - guest\r' expect:'guest@' send:'tty; echo $((6*7)) $USER\r' expect:'42 guest' \
-        send:'exit\r' expect:'# ' send:'exit 4\r' -- podman run --rm -it --cgroup-parent "$CGROUP_PARENT" "$DEBIAN_IMAGE" bash -l
+        send:'exit\r' expect:'# ' send:'exit 4\r' -- podman run --rm -it "${PARENT[@]}" "$DEBIAN_IMAGE" bash -l
     hasnt "the shell's complaint" "$OUT" 'no job control|cannot set terminal'
 }
 

@@ -1,14 +1,18 @@
 //! `procrt sandbox image`.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use serde_json::json;
 
+use super::options::Options;
+use super::run::Sink;
 use crate::cli::global::Global;
 use crate::cli::{Run, print, print_json};
 use crate::error::{Error, Result};
 use crate::sandbox::image::{self, BuildOptions, Cache, Engine, Ready, Source, State};
+use crate::sandbox::{Caller, decide, environment, run};
 
 /// Build a directory's Dockerfile, and run commands in the image
 ///
@@ -23,6 +27,7 @@ use crate::sandbox::image::{self, BuildOptions, Cache, Engine, Ready, Source, St
 Examples:
   procrt sandbox image build .
   procrt sandbox image build --check .
+  procrt sandbox image run . --rw .:/src -- make -C /src
   procrt sandbox image invalidate .
 "
 )]
@@ -46,6 +51,26 @@ enum Action {
         /// Print what was done as JSON
         #[arg(long)]
         json: bool,
+    },
+
+    /// Run a command in the image, which is built if it is missing or stale
+    ///
+    /// The image's variables, working directory, user and entry point are those of the command, where no option says
+    /// otherwise; its command is run if none is given. Options are those of sandbox run.
+    Run {
+        #[command(flatten)]
+        source: SourceArgs,
+
+        /// The command, after --
+        #[arg(value_name = "COMMAND", last = true)]
+        command: Vec<OsString>,
+
+        /// Write how it ended and what it used, as JSON, to FILE or to the open descriptor N
+        #[arg(long, value_name = "FILE|fd:N")]
+        result: Option<OsString>,
+
+        #[command(flatten)]
+        options: Box<Options>,
     },
 
     /// Remove a directory's images from the cache
@@ -89,6 +114,7 @@ struct SourceArgs {
 
 impl Run for Args {
     const NAME: &'static str = "image";
+    const MAKES_PROCESSES: bool = true;
 
     fn run(self, _: &Global) -> Result<i32> {
         let cache = Cache::of_user()?;
@@ -97,6 +123,22 @@ impl Run for Args {
             Action::Build { source, json, .. } => {
                 let (ready, directory) = source.build(&cache)?;
                 built(&ready, &directory, json)
+            }
+            Action::Run { source, command, result, options } => {
+                let (ready, _) = source.build(&cache)?;
+                let mut policy = options.policy()?;
+                let secret = |name: &str| environment::secret(name).is_some();
+                let (command, left_out) = ready.apply(&mut policy, command, secret)?;
+                for name in left_out {
+                    eprintln!(
+                        "procrt: {name} of the image looks like a secret, and is left out (--allow-secret-env {name})"
+                    );
+                }
+                let result = result.map(Sink::open).transpose()?;
+                let (job, choice) = decide(&policy, &Caller::this_process()?, command)?;
+                let outcome = run(&job, &choice)?;
+                Sink::write_outcome(result, &outcome)?;
+                Ok(outcome.exit_status())
             }
             Action::Invalidate { directory, .. } => {
                 let mut text = String::new();

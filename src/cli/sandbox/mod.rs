@@ -3,10 +3,13 @@
 //! A table of commands of its own, each as the other table's are, and with exit statuses of its own: they must not be
 //! taken for those of the program in the sandbox.
 
+mod check;
 mod export;
 mod image;
 mod options;
 mod policy;
+mod run;
+mod session;
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -33,7 +36,18 @@ pub(super) const ENTRY: Entry = Entry {
 };
 
 /// All commands of the sandbox.
-static COMMANDS: [Entry; 3] = [entry::<policy::Args>(), entry::<export::Args>(), entry::<image::Args>()];
+static COMMANDS: &[Entry] = &[
+    entry::<run::Args>(),
+    entry::<policy::Args>(),
+    entry::<check::Args>(),
+    entry::<export::Args>(),
+    entry::<image::Args>(),
+    entry::<session::Start>(),
+    entry::<session::Exec>(),
+    entry::<session::Swap>(),
+    entry::<session::Stop>(),
+    entry::<session::List>(),
+];
 
 const fn entry<C: Run>() -> Entry {
     Entry {
@@ -102,7 +116,7 @@ fn refused(error: &clap::Error, name: &str) -> Error {
 /// The whole of `procrt sandbox`, for the help, completions and the manual.
 fn all() -> clap::Command {
     let mut list = String::from("Commands:\n");
-    for entry in &COMMANDS {
+    for entry in COMMANDS {
         let about = (entry.command)().get_about().map(ToString::to_string).unwrap_or_default();
         let _ = writeln!(list, "  {:<10}{about}", entry.name);
     }
@@ -139,7 +153,7 @@ mod tests {
     #[test]
     fn the_help_names_every_command() {
         let text = all().render_long_help().to_string();
-        for entry in &COMMANDS {
+        for entry in COMMANDS {
             assert!(text.contains(&format!("\n  {} ", entry.name)), "{} in {text}", entry.name);
         }
     }

@@ -204,7 +204,7 @@ fn rlimit(text: &str) -> std::result::Result<(Rlimit, Amount), String> {
     Ok((name, Amount::from_str(amount)?))
 }
 
-fn variable(text: &str) -> std::result::Result<(String, String), String> {
+pub(super) fn variable(text: &str) -> std::result::Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not NAME=VALUE"))?;
     Ok((name.to_owned(), value.to_owned()))
 }

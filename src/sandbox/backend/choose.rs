@@ -31,10 +31,12 @@ pub fn choose(policy: &Policy, caller: &Caller) -> Result<Choice> {
     policy.check(caller)?;
     let choice = possible(policy, caller)?;
     let mut faults = Faults::default();
+    let mut told = String::new();
     for (ability, field, value) in asked(policy, caller) {
-        if !choice.enforces.contains(&ability) {
+        if told != field && !choice.enforces.contains(&ability) {
             let why = choice.cannot.iter().find(|(other, _)| *other == ability).map(|(_, why)| why.as_str());
             let why = why.map_or_else(|| super::beyond(choice.level), str::to_owned);
+            told.clone_from(&field);
             faults.unsupported(field, format_args!("{value} cannot be enforced: {why}"));
         }
     }
@@ -113,12 +115,6 @@ fn process(level: Level, reason: String, caller: &Caller) -> Result<Choice> {
 
 /// procrt's own engine.
 fn engine(level: Level, reason: String, caller: &Caller) -> Result<Choice> {
-    if !caller.is_root() {
-        return Err(Error::unsupported(format!(
-            "level: {} takes root here; --level default takes no privileges",
-            super::word(level)
-        )));
-    }
     let mut can = Can::default();
     for (ability, answer) in groups::limits(caller)? {
         can.add(ability, answer);
@@ -258,7 +254,7 @@ fn asked(policy: &Policy, caller: &Caller) -> Vec<(Ability, String, String)> {
 }
 
 /// A program that the caller can execute: a path, or a name to be looked for in the caller's PATH.
-pub(super) fn find(name: &Path, caller: &Caller) -> Option<PathBuf> {
+pub(in crate::sandbox) fn find(name: &Path, caller: &Caller) -> Option<PathBuf> {
     let usable = |path: &Path| path.is_file() && access(path, AccessFlags::X_OK).is_ok();
     if name.components().count() > 1 || name.is_absolute() {
         let path = caller.cwd.join(name);
@@ -316,7 +312,7 @@ mod tests {
             1000,
             serde_json::json!({
                 "level": "off", "user": "7",
-                "limits": {"memory": "64M", "cpus": "50%", "tmpfs_size": "1M", "timeout": "5s"},
+                "limits": {"tmpfs_size": "1M", "timeout": "5s"},
                 "files": {"ro": ["/usr:/x"], "overlay": ["/usr"], "out": "/usr"},
                 "network": {"mode": "none"},
             }),
@@ -325,8 +321,6 @@ mod tests {
         assert_eq!(error.kind(), Kind::Unsupported);
         let error = error.to_string();
         for part in [
-            "limits.memory: \"64M\" cannot be enforced: takes a control group, and none is delegated",
-            "limits.cpus: \"0.5\" cannot",
             "limits.tmpfs_size: \"1M\" cannot",
             "files.ro[0]: \"/usr:/x\" cannot",
             "files.overlay[0]: \"/usr\" cannot",

@@ -6,7 +6,7 @@ use nix::unistd::{AccessFlags, access};
 
 use super::Ability;
 use crate::error::Result;
-use crate::host::cgroups::{Hierarchies, Hierarchy, Version};
+use crate::host::cgroups::{ContainerCgroup, Hierarchies, Hierarchy, Version};
 use crate::sandbox::caller::Caller;
 
 /// For each limit of control groups: that it can be had, or why not. Asks the kernel nothing that making the groups would
@@ -14,7 +14,7 @@ use crate::sandbox::caller::Caller;
 ///
 /// # Errors
 /// If the hierarchies cannot be listed.
-pub(super) fn limits(caller: &Caller) -> Result<Vec<(Ability, std::result::Result<(), String>)>> {
+pub(in crate::sandbox) fn limits(caller: &Caller) -> Result<Vec<(Ability, std::result::Result<(), String>)>> {
     let kinds = [
         (Ability::Memory, "memory", "memory"),
         (Ability::Swap, "memory", "memory"),
@@ -22,21 +22,35 @@ pub(super) fn limits(caller: &Caller) -> Result<Vec<(Ability, std::result::Resul
         (Ability::Pids, "pids", "pids"),
         (Ability::Io, "io", "blkio"),
     ];
-    let hierarchies = if caller.is_root() { Hierarchies::find()? } else { return Ok(refuse_all(kinds)) };
+    let hierarchies = Hierarchies::find()?;
+    let hierarchies = if caller.is_root() { hierarchies } else { hierarchies.with_delegation()? };
     let of = |(ability, v2, v1): (Ability, &'static str, &'static str)| {
-        let found = hierarchies.with_controller(v2).or_else(|| hierarchies.with_controller(v1));
-        let answer = match found {
+        let found = hierarchies.list.iter().position(|hierarchy| hierarchy.has(v1) || hierarchy.has(v2));
+        let answer = match found.map(|at| (&hierarchies.list[at], hierarchies.delegation.as_ref().map(|all| &all[at])))
+        {
             None => Err(format!("no control group hierarchy of this host has the controller {v2:?}")),
-            Some(hierarchy) => usable(hierarchy).and_then(|()| special(ability, hierarchy)),
+            Some((_, Some(None))) => Err("takes a control group, and none is delegated to this user".to_owned()),
+            Some((hierarchy, Some(Some(base)))) => handed_down(hierarchy, base, v2),
+            Some((hierarchy, None)) => usable(hierarchy),
         };
-        (ability, answer)
+        let hierarchy = found.map(|at| &hierarchies.list[at]);
+        (ability, answer.and_then(|()| hierarchy.map_or(Ok(()), |hierarchy| special(ability, hierarchy))))
     };
     Ok(kinds.into_iter().map(of).collect())
 }
 
-fn refuse_all(kinds: [(Ability, &'static str, &'static str); 5]) -> Vec<(Ability, std::result::Result<(), String>)> {
-    let why = "takes a control group, and none is delegated to this user";
-    kinds.into_iter().map(|(ability, ..)| (ability, Err(why.to_owned()))).collect()
+/// Whether the group that was delegated to the user has the controller.
+fn handed_down(hierarchy: &Hierarchy, base: &Path, controller: &str) -> std::result::Result<(), String> {
+    if hierarchy.version == Version::V1 {
+        return Ok(());
+    }
+    let dir = ContainerCgroup { hierarchy: hierarchy.clone(), path: base.to_owned() }.dir();
+    let file = dir.join("cgroup.controllers");
+    let text = std::fs::read_to_string(&file).unwrap_or_default();
+    if text.split_whitespace().any(|name| name == controller) {
+        return Ok(());
+    }
+    Err(format!("the controller {controller:?} is not delegated to this user"))
 }
 
 fn usable(hierarchy: &Hierarchy) -> std::result::Result<(), String> {

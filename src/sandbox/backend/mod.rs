@@ -6,13 +6,15 @@ mod groups;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::policy::Level;
+pub(super) use choose::{SIGNALS, find as find_program};
 pub use choose::{choose, possible};
+pub(super) use groups::limits as group_limits;
 
 /// What carries a policy out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "name")]
 pub enum Backend {
     /// The process itself: landlock, a filter, limits; with level `off`, limits alone.
@@ -27,7 +29,7 @@ pub enum Backend {
 }
 
 /// Something that a policy can ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ability {
     /// A limit of memory for all processes together.
@@ -73,7 +75,7 @@ pub enum Ability {
 }
 
 /// The backend for a policy on this host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Choice {
     /// What carries the policy out.
     #[serde(flatten)]

@@ -16,6 +16,7 @@ use super::context::{Content, Pieces, hex};
 use super::engine::{Engine, ImageConfig};
 use super::unpack::Unpacked;
 use crate::error::{Context, Error, Result};
+use crate::sandbox::cache_directory;
 use crate::sandbox::tree::shown;
 
 /// The directory of all images.
@@ -61,10 +62,7 @@ impl Cache {
     /// # Errors
     /// If there is neither `XDG_CACHE_HOME` nor `HOME`, or it cannot be made.
     pub fn of_user() -> Result<Self> {
-        let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
-        let base = base.ok_or_else(|| Error::config("XDG_CACHE_HOME: neither it nor HOME names a directory"))?;
-        Self::at(base.join("procrt/images"))
+        Self::at(cache_directory()?.join("images"))
     }
 
     /// The one at `path`, made if it is missing.

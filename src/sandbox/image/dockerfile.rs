@@ -242,6 +242,13 @@ mod tests {
         assert_eq!((taken.patterns, taken.everything), (named(&["lib"]), None));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read(text in "((COPY|ADD|RUN|ONBUILD|#escape=`|--from=|--mount=|<<-?A|\\[\"|[ \\n\\t\\\\'\"$,=a`])){0,24}") {
+            taken(&text);
+        }
+    }
+
     #[test]
     fn lines_are_joined_and_texts_of_heredocs_are_not_instructions() {
         let taken = patterns(

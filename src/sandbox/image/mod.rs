@@ -137,7 +137,7 @@ fn make(
     let rootfs = scratch.join("rootfs");
     fs::create_dir(&rootfs).context(|| "make the root")?;
     let unpacked = engine.archive(&id, |archive| unpack::unpack(archive, &rootfs))?;
-    run::make_working_directory(&rootfs, &config)?;
+    run::furnish(&rootfs, &config)?;
     let _ = fs::remove_file(scratch.join("id"));
     let built = clock::rfc3339(SystemTime::now());
     let image = Image { key: content.key.clone(), engine, tag, built, config, unpacked };

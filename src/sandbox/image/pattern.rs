@@ -26,26 +26,40 @@ impl Pattern {
     /// Whether `path`, or a directory that it is in, is meant.
     pub fn covers(&self, path: &str) -> bool {
         let parts: Vec<&str> = path.split('/').collect();
-        self.is_top() || (1..=parts.len()).any(|length| all(&self.0, &parts[..length]))
+        self.is_top() || self.walk(&parts, |_| false)[1..].contains(&true)
     }
 
     /// Whether `path` is meant, or on the way to what is.
     pub fn leads_through(&self, path: &str) -> bool {
-        leads(&self.0, &path.split('/').collect::<Vec<_>>())
+        let parts: Vec<&str> = path.split('/').collect();
+        let mut through = false;
+        self.walk(&parts, |reached| {
+            through |= reached[parts.len()];
+            through
+        });
+        through
     }
-}
 
-fn leads(pattern: &[String], path: &[&str]) -> bool {
-    let pairs = pattern.iter().zip(path);
-    let through = pattern.iter().take(path.len()).any(|part| part == "**");
-    through || pattern.len() >= path.len() && pairs.into_iter().all(|(part, name)| one(part, name))
-}
-
-fn all(pattern: &[String], path: &[&str]) -> bool {
-    match pattern.split_first() {
-        None => path.is_empty(),
-        Some((first, rest)) if first == "**" => (0..=path.len()).any(|skipped| all(rest, &path[skipped..])),
-        Some((first, rest)) => path.split_first().is_some_and(|(name, path)| one(first, name) && all(rest, path)),
+    /// After how many names of `path` the pattern's end can be reached. `stop` sees the same after each part of the pattern.
+    /// The time that it takes is the product of both lengths, whatever the pattern.
+    fn walk(&self, path: &[&str], mut stop: impl FnMut(&[bool]) -> bool) -> Vec<bool> {
+        let mut reached = vec![false; path.len() + 1];
+        reached[0] = true;
+        for part in &self.0 {
+            if part == "**" {
+                let first = reached.iter().position(|reached| *reached).unwrap_or(reached.len());
+                reached[first..].fill(true);
+            } else {
+                for at in (0..path.len()).rev() {
+                    reached[at + 1] = reached[at] && one(part, path[at]);
+                }
+                reached[0] = false;
+            }
+            if stop(&reached) {
+                break;
+            }
+        }
+        reached
     }
 }
 
@@ -169,6 +183,19 @@ mod tests {
         assert!(!leads("a/b", "b") && !leads("a", "a/b"));
         // It would take for ever if every star were tried at every place.
         assert!(!covers(&"*a".repeat(40), &"a".repeat(39)));
+        assert!(!covers(&"**/a/".repeat(40), &["a"; 39].join("/")));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read(pattern in "[ab/*?\\[\\]!^\\\\-]{0,12}", path in "[ab-]{1,3}(/[ab-]{1,3}){0,3}") {
+            let ignored = Ignored::read(&pattern);
+            ignored.has(&path);
+            if let Some(pattern) = Pattern::new(&pattern) {
+                let below = format!("{path}/x");
+                proptest::prop_assert!(!pattern.covers(&path) || pattern.covers(&below));
+            }
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What an image says of how it is run, as a policy and a command.
 
 use std::ffi::OsString;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
@@ -67,11 +68,24 @@ fn working_directory(config: &ImageConfig) -> PathBuf {
     Path::new("/").join(&config.working_dir)
 }
 
-/// Makes the working directory, which a Dockerfile may name without making it.
-pub(super) fn make_working_directory(rootfs: &Path, config: &ImageConfig) -> Result<()> {
+/// What an engine would add when it runs a container: the working directory, which a Dockerfile may name without making it,
+/// and the names of this machine.
+pub(super) fn furnish(rootfs: &Path, config: &ImageConfig) -> Result<()> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let root = nix::fcntl::open(rootfs, flags, Mode::empty()).context(|| "open the root")?;
-    Inside(root.as_fd()).open_or_make(&working_directory(config), Leaf::Directory).map(drop)
+    let inside = Inside(root.as_fd());
+    inside.open_or_make(&working_directory(config), Leaf::Directory)?;
+    let hosts = inside.open_or_make(Path::new("/etc/hosts"), Leaf::File)?;
+    let stat = nix::sys::stat::fstat(&hosts).context(|| "look at /etc/hosts in the root")?;
+    if stat.st_size == 0 && stat.st_mode & libc::S_IFMT == libc::S_IFREG {
+        let write = || {
+            let path = format!("/proc/self/fd/{}", hosts.as_raw_fd());
+            std::fs::write(&path, "127.0.0.1\tlocalhost\n::1\tlocalhost\n")?;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644))
+        };
+        write().context(|| "write /etc/hosts in the root")?;
+    }
+    Ok(())
 }
 
 /// `USER` as numbers, `UID:GID`: names are looked up in the image.
