@@ -267,7 +267,8 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, inputs: Inputs, start: Start) 
             (Gate::Fifo(unfinished.entry.make_gate()?), meeting, None)
         }
         Start::Now(signals) => (Gate::Channel, None, signals),
-        Start::Attended(_) => (Gate::Channel, None, None),
+        Start::Attended(_) if plan.init.held => (Gate::Channel, None, None),
+        Start::Attended(_) => (Gate::Open, None, None),
     };
     let held = attending.or(signals.as_deref());
     let (ours, theirs) = Channel::pair()?;
@@ -282,7 +283,9 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, inputs: Inputs, start: Start) 
     let proc = procfs::handle()?;
     if let Some(writers) = writers {
         let NamespacesPlan { uid_mappings, gid_mappings, .. } = &plan.init.namespaces;
-        writers.write(uid_mappings, gid_mappings, pid, proc.as_fd())?;
+        // A child that is gone has left its reason on the channel.
+        let written = writers.write(uid_mappings, gid_mappings, pid, proc.as_fd());
+        written.map_err(|error| channel.failure().unwrap_or(error))?;
     }
     if plan.init.namespaces.restricts_mounts() && !plan.init.opens_sources {
         // A child that is gone has left its reason on the channel.
