@@ -314,9 +314,9 @@ impl Started for Running {
         let mut inner = cgroup.cgroups().clone();
         inner.0.iter_mut().for_each(|group| group.path.push(INNER));
         let (all, inner) = (usage_of(cgroup), usage_of(&Cgroup::open(&inner)));
-        // On version 1, a group counts what was killed in itself alone.
-        let kills = all.oom_kills.max(inner.oom_kills);
-        Usage { oom_kills: kills, ..all }
+        // On version 1, a group counts only what was killed or refused to its own processes.
+        let (kills, refused) = (all.oom_kills.max(inner.oom_kills), all.pids_refused.max(inner.pids_refused));
+        Usage { oom_kills: kills, pids_refused: refused, ..all }
     }
 
     fn remove(mut self: Box<Self>) -> Result<()> {
