@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{
-    Capabilities, Linux, LinuxCapabilities, LinuxCpu, LinuxDeviceCgroupBuilder, LinuxIdMappingBuilder, LinuxMemory,
-    LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPids, LinuxResources, LinuxSeccomp, Mount,
-    PosixRlimitBuilder, PosixRlimitType, Process, Root, Spec, User,
+    Capabilities, Linux, LinuxBlockIo, LinuxCapabilities, LinuxCpu, LinuxDeviceCgroupBuilder, LinuxIdMappingBuilder,
+    LinuxMemory, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPids, LinuxResources, LinuxSeccomp,
+    LinuxThrottleDeviceBuilder, Mount, PosixRlimitBuilder, PosixRlimitType, Process, Root, Spec, User,
 };
 
-use super::policy::{Bind, Limits, NetworkMode, Policy, Rlimit};
+use super::policy::{Bind, Limits, NetworkMode, Policy, Rlimit, Size};
 use super::running::Job;
 use super::system::{Kind, System};
 use crate::bundle::{Bundle, OCI_VERSION};
@@ -43,6 +43,8 @@ pub struct Around<'a> {
     pub ids: (u32, u32),
     /// The caller's own, if a user namespace is to have them alone: a caller without privileges.
     pub mapped: Option<(u32, u32)>,
+    /// The disks that its paths are on, by number: what a bandwidth is of.
+    pub disks: Vec<(i64, i64)>,
     /// The filter of system calls.
     pub filter: Option<LinuxSeccomp>,
     /// The same, where it is compiled already.
@@ -139,6 +141,9 @@ fn linux(policy: &Policy, network: NetworkMode, around: &Around) -> Linux {
         .set_readonly_paths(None)
         .set_seccomp(around.filter.clone())
         .set_resources(Some(resources(&policy.limits, 1)));
+    if let (Some(rate), Some(resources)) = (policy.limits.io_bps, linux.resources_mut()) {
+        hold_back(resources, rate, &around.disks);
+    }
     if let Some((uid, gid)) = around.mapped {
         let one = |inside: u32, host: u32| {
             let map = LinuxIdMappingBuilder::default().container_id(inside).host_id(host).size(1u32).build();
@@ -147,6 +152,18 @@ fn linux(policy: &Policy, network: NetworkMode, around: &Around) -> Linux {
         linux.set_uid_mappings(Some(one(around.ids.0, uid))).set_gid_mappings(Some(one(around.ids.1, gid)));
     }
     linux
+}
+
+/// Holds reading from and writing to each of `disks` back to `rate` bytes a second.
+pub(super) fn hold_back(resources: &mut LinuxResources, rate: Size, disks: &[(i64, i64)]) {
+    let throttle = |(major, minor): &(i64, i64)| {
+        let device = LinuxThrottleDeviceBuilder::default().major(*major).minor(*minor).rate(rate.0).build();
+        device.ok()
+    };
+    let all: Vec<_> = disks.iter().filter_map(throttle).collect();
+    let mut io = LinuxBlockIo::default();
+    io.set_throttle_read_bps_device(Some(all.clone())).set_throttle_write_bps_device(Some(all));
+    resources.set_block_io(Some(io));
 }
 
 /// The limits of a control group, in which `own` processes are procrt's and not the command's.

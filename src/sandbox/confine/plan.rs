@@ -8,7 +8,7 @@ use super::super::backend::{Ability, Choice};
 use super::super::filter::{from_file, process_filter};
 use super::super::policy::{Level, Network, NetworkMode, Rlimit, Seccomp, ids};
 use super::super::running::Job;
-use super::super::{spec, view};
+use super::super::{engine, spec, view};
 use crate::cgroup::{self, CgroupPlan};
 use crate::error::{Error, Faults, Result};
 use crate::host::cgroups::{Hierarchies, Version};
@@ -210,8 +210,15 @@ fn control_group(job: &Job, choice: &Choice, id: &str, faults: &mut Faults) -> R
     if !nix::unistd::geteuid().is_root() {
         hierarchies = hierarchies.with_delegation()?;
     }
+    let mut resources = spec::resources(limits, 0);
+    if let Some(rate) = limits.io_bps {
+        let files = &job.policy.files;
+        let shown = files.ro.iter().chain(&files.rw).map(|bind| bind.source.as_path());
+        let more = [Path::new("/usr"), job.caller_cwd.as_path()].into_iter();
+        spec::hold_back(&mut resources, rate, &engine::disks_of(rate, shown.chain(more))?);
+    }
     let mut linux = Linux::default();
-    linux.set_resources(Some(spec::resources(limits, 0)));
+    linux.set_resources(Some(resources));
     let mut spec = Spec::default();
     spec.set_linux(Some(linux));
     Ok(Some(cgroup::plan(&spec, id, &hierarchies, faults)))
