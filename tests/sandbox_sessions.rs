@@ -240,6 +240,7 @@ fn another_root_keeps_the_workspace() {
     fs::write(root.join("here"), "another root").unwrap();
     let mark = mark(&session, 0);
     session.exec(&[], &format!("echo mine >file; sleep {mark} >/dev/null 2>&1 &")).ok();
+    wait_until("the sleeper", || processes(&mark).len() == 1);
     let refused = session.call(&["swap", &session.name, "--rootfs", "nowhere"]);
     assert!(refused.code() == 125 && refused.stderr.contains("nowhere"), "{refused:?}");
     assert_eq!(processes(&mark).len(), 1, "a swap that failed has changed something");

@@ -283,7 +283,9 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, inputs: Inputs, start: Start) 
     let proc = procfs::handle()?;
     if let Some(writers) = writers {
         let NamespacesPlan { uid_mappings, gid_mappings, .. } = &plan.init.namespaces;
-        writers.write(uid_mappings, gid_mappings, pid, proc.as_fd())?;
+        // A child that is gone has left its reason on the channel.
+        let written = writers.write(uid_mappings, gid_mappings, pid, proc.as_fd());
+        written.map_err(|error| channel.failure().unwrap_or(error))?;
     }
     if plan.init.namespaces.restricts_mounts() && !plan.init.opens_sources {
         // A child that is gone has left its reason on the channel.

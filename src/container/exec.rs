@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use oci_spec::runtime::ContainerState;
@@ -14,6 +15,7 @@ use super::record::{ProcessId, Record};
 use super::store::Store;
 use crate::cgroup::{self, Cgroup};
 use crate::error::{Context, Error, Faults, Kind, Result};
+use crate::host::caller::Caller;
 use crate::init::{self, Channel, JoinHandles, JoinPlan, Message};
 use crate::process;
 use crate::sys::child::{ChildrenKept, Which, wait};
@@ -70,6 +72,7 @@ pub fn join(store: &Store, options: &ExecOptions, signals: Option<&Signals>) -> 
         Status::Paused if options.ignore_paused => ContainerState::Running,
         status => return Err(refused(&options.id, status)),
     };
+    let waits = status == ContainerState::Created;
     let first = record.process.map(ProcessId::open).transpose()?.flatten();
     let first = first.ok_or_else(|| refused(&options.id, Status::Stopped))?;
 
@@ -135,10 +138,19 @@ pub fn join(store: &Store, options: &ExecOptions, signals: Option<&Signals>) -> 
                 Kind::System if record.process.is_none_or(ProcessId::is_ending) => {
                     refused(&options.id, Status::Stopped)
                 }
+                // Until it has become its program nobody but root may look into it, whose namespaces are to be joined.
+                Kind::System if error.errno() == Some(libc::EPERM) && waits && is_plain() => {
+                    let why = "a plain user joins a container when it has been started, and not while it waits to be";
+                    error.context(format!("exec in {:?}: {why}", options.id))
+                }
                 _ => error.context(format!("exec in {:?}", options.id)),
             })
         }
     }
+}
+
+fn is_plain() -> bool {
+    Caller::find().is_ok_and(|caller| caller.is_plain())
 }
 
 fn refused(id: &str, status: Status) -> Error {
@@ -167,21 +179,20 @@ fn clone(
         let make = || init::clone_joining_process(plan, handles, signals, ours, into, place);
         process::with_affinity(initial, make)?
     };
-    match clone(plan, cgroup.birth_fd()?) {
+    let born = match clone(plan, cgroup.birth_fd()?)? {
         // The container has moved its processes into cgroups of its own making: this one goes where its first one is.
-        Err(error) if error.errno() == Some(libc::EBUSY) && *cgroup.cgroups() == record.cgroups => {
+        Err(Errno::EBUSY) if *cgroup.cgroups() == record.cgroups => {
             let pid = record.process.map_or(0, |process| process.pid);
             match cgroup.birth_fd_beside(pid)? {
-                Some(beside) => clone(plan, Some(beside.as_fd())),
-                None => Err(error),
+                Some(beside) => clone(plan, Some(beside.as_fd()))?,
+                None => Err(Errno::EBUSY),
             }
         }
         // A user's manager may have made it where that user brings nobody in from a session's control group.
-        Err(error) if error.errno() == Some(libc::EACCES) && record.unit.is_some() => {
-            clone(&JoinPlan { waits: true, ..plan.clone() }, None)
-        }
-        answer => answer.map_err(|error| cgroup.explain_birth(error)),
-    }
+        Err(Errno::EACCES) if record.unit.is_some() => clone(&JoinPlan { waits: true, ..plan.clone() }, None)?,
+        born => born,
+    };
+    born.context(|| "make the process (clone3)").map_err(|error| cgroup.explain_birth(error))
 }
 
 /// Where in its unit's control group the process is to be.

@@ -10,6 +10,7 @@ use std::ffi::CString;
 use std::io::{Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{
@@ -32,12 +33,19 @@ use crate::sys::process::{StringTable, exec, ids_at_start, set_name};
 /// # Errors
 /// If neither a read-only mount nor a sealed copy can be had.
 pub fn seal() -> Result<()> {
+    // Whoever makes a process asks again.
+    static SEALED: AtomicBool = AtomicBool::new(false);
+    if SEALED.load(Ordering::Relaxed) {
+        return Ok(());
+    }
     let what = || "run from a program file that no container can write to";
     let own = open("/proc/self/exe", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).context(what)?;
     if is_roots_alone(&own) {
+        SEALED.store(true, Ordering::Relaxed);
         return Ok(());
     }
     if is_sealed(&own) {
+        SEALED.store(true, Ordering::Relaxed);
         // The kernel has named the process after a descriptor.
         let _ = set_name(c"procrt");
         return Ok(());

@@ -50,6 +50,14 @@ pub fn plan(options: &CreateOptions) -> Result<(Bundle, Plan)> {
 /// # Errors
 /// As [`plan`].
 pub fn plan_with(options: &CreateOptions, systemd: Option<&Manager>) -> Result<(Bundle, Plan)> {
+    plan_for(options, systemd, |_| Caller::find())
+}
+
+fn plan_for(
+    options: &CreateOptions,
+    systemd: Option<&Manager>,
+    caller: impl FnOnce(&Spec) -> Result<Caller>,
+) -> Result<(Bundle, Plan)> {
     bundle::check_id(&options.id)?;
     let mut faults = Faults::default();
     let mut bundle = bundle::read(&options.bundle, &mut faults).map_err(|error| {
@@ -67,7 +75,7 @@ pub fn plan_with(options: &CreateOptions, systemd: Option<&Manager>) -> Result<(
         None => {}
     }
     let mut hierarchies = Hierarchies::find()?;
-    let caller = Caller::find()?;
+    let caller = caller(&bundle.spec)?;
     if options.cgroup_manager == CgroupManager::Nobody {
         hierarchies = hierarchies.without_any()?;
     } else if systemd.is_none() && cgroup::needs_own_paths(&bundle.spec) {
@@ -356,7 +364,8 @@ pub(super) fn warn_of_missing_capabilities(process: &ProcessPlan, user_namespace
     }
 }
 
-/// The plan of the bundle in `dir`, for `explain`; `cgroup_manager` and `missing_lsm` as in [`CreateOptions`].
+/// The plan of the bundle in `dir`, for `explain`; `cgroup_manager` and `missing_lsm` as in [`CreateOptions`]. What only root
+/// could make is explained as if root made it.
 ///
 /// # Errors
 /// As [`plan`].
@@ -365,5 +374,8 @@ pub fn explain(dir: &Path, cgroup_manager: CgroupManager, missing_lsm: Missing) 
     let manager = systemd.map(|(manager, _)| manager);
     let id = "explained".to_owned();
     let options = CreateOptions { id, bundle: dir.to_owned(), cgroup_manager, missing_lsm, ..CreateOptions::default() };
-    plan_with(&options, manager.as_ref()).map(|(_, plan)| plan)
+    let caller = |spec: &Spec| {
+        if makes_or_joins(spec, LinuxNamespaceType::User) { Caller::find() } else { Ok(Caller::ROOT) }
+    };
+    plan_for(&options, manager.as_ref(), caller).map(|(_, plan)| plan)
 }

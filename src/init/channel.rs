@@ -137,8 +137,8 @@ impl Channel {
             let (length, descriptors) =
                 match recvmsg::<()>(self.0.as_raw_fd(), &mut slices, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC) {
                     Ok(received) => (received.bytes, received_descriptors(&received)?),
-                    Err(Errno::EINTR) => continue,
-                    Err(Errno::ECONNRESET) => return Ok(None),
+                    // What the other side has not read before it went is told once, before what it has sent.
+                    Err(Errno::EINTR | Errno::ECONNRESET) => continue,
                     Err(errno) => return Err(errno).context(|| "hear from the container's process"),
                 };
             return decode(&buffer[..length], descriptors);
@@ -301,6 +301,16 @@ mod tests {
         drop(one);
         assert!(other.receive().unwrap().is_none());
         assert!(other.wait_for_go().is_err());
+    }
+
+    #[test]
+    fn what_was_sent_arrives_also_of_one_that_has_not_read_what_it_was_sent() {
+        let (one, other) = Channel::pair().unwrap();
+        other.send(&Message::Go).unwrap();
+        one.send(&Message::Failed(Error::config("this"))).unwrap();
+        drop(one);
+        assert!(matches!(other.receive().unwrap(), Some(Message::Failed(error)) if error.to_string() == "this"));
+        assert!(other.receive().unwrap().is_none());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
@@ -78,13 +79,16 @@ impl JoinHandles {
     }
 }
 
+/// A process that was made, or why none was born.
+type Born = std::result::Result<(i32, OwnedFd), Errno>;
+
 /// Makes a process that joins a container, as a child of the caller, born in the cgroup v2 directory `cgroup` and in the
 /// container's PID namespace; `signals` are those that the caller holds back, and `ours` the other end of the channel. If the
 /// plan has it wait, `place` is called with its pid, and has it in the container's control group when that returns.
-/// Answers its pid and a pidfd.
+/// Answers its pid and a pidfd, or clone3(2)'s number if none could be born in `cgroup`.
 ///
 /// # Errors
-/// As clone3(2) and setns(2), and those of `place`.
+/// As setns(2), and those of `place`.
 pub fn clone_joining_process(
     plan: &JoinPlan,
     handles: &JoinHandles,
@@ -92,7 +96,7 @@ pub fn clone_joining_process(
     ours: &Channel,
     cgroup: Option<BorrowedFd>,
     place: impl FnOnce(i32) -> Result<()>,
-) -> Result<(i32, OwnedFd)> {
+) -> Result<Born> {
     let Container { namespaces, .. } = &plan.container;
     let own_pids = namespaces.contains(&Namespace::Pid);
     let elsewhere = match own_pids.then(|| ChildrenElsewhere::begin(handles.first.as_fd())).transpose() {
@@ -105,8 +109,8 @@ pub fn clone_joining_process(
     };
     let made = match clone(0, cgroup, false) {
         Ok(Cloned::Child) => run(plan, handles, signals, || Ok(())),
-        Ok(Cloned::Parent { pid, pidfd }) => let_on(plan, ours, pid, place).map(|()| (pid, pidfd)),
-        Err(errno) => Err(errno).context(|| "make the process (clone3)"),
+        Ok(Cloned::Parent { pid, pidfd }) => let_on(plan, ours, pid, place).map(|()| Ok((pid, pidfd))),
+        Err(errno) => Ok(Err(errno)),
     };
     elsewhere.map_or(Ok(()), ChildrenElsewhere::end)?;
     made
@@ -132,13 +136,14 @@ fn clone_from_within(
     ours: &Channel,
     cgroup: Option<BorrowedFd>,
     place: impl FnOnce(i32) -> Result<()>,
-) -> Result<(i32, OwnedFd)> {
-    match clone(0, cgroup, false).context(|| "make the process (clone3)")? {
-        Cloned::Parent { pid: intermediate, .. } => {
+) -> Result<Born> {
+    match clone(0, cgroup, false) {
+        Err(errno) => Ok(Err(errno)),
+        Ok(Cloned::Parent { pid: intermediate, .. }) => {
             let_on(plan, ours, intermediate, place)?;
-            stage::receive_child(intermediate, ours)
+            stage::receive_child(intermediate, ours).map(Ok)
         }
-        Cloned::Child => run(plan, handles, signals, || {
+        Ok(Cloned::Child) => run(plan, handles, signals, || {
             namespaces::join_for_children(handles.first.as_fd())?;
             match clone(0, None, true).context(|| "make the process (clone3)")? {
                 Cloned::Child => {

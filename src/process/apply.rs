@@ -10,6 +10,7 @@ use nix::unistd::{Gid, Pid, Uid, chdir, getcwd, setresgid, setresuid};
 
 use super::ProcessPlan;
 use crate::error::{Context, Error, Result};
+use crate::host::caller::Caller;
 use crate::host::{lsm, procfs};
 use crate::sys::mount::c_string;
 use crate::sys::process::{self, ThreadCapabilities};
@@ -116,10 +117,26 @@ pub fn set_oom_score(plan: &ProcessPlan, proc: BorrowedFd, who: &str) -> Result<
     let Some(score) = plan.oom_score_adj else {
         return Ok(());
     };
-    match procfs::write(proc, &format!("{who}/oom_score_adj"), &score.to_string()) {
+    let write = || procfs::write(proc, &format!("{who}/oom_score_adj"), &score.to_string());
+    let written = match write() {
+        // A plain user's process that is out of the reach of others is not the owner of its own files in procfs. It is not in
+        // the container yet.
+        Err(error) if who == "self" && error.errno() == Some(libc::EACCES) && is_plain() => {
+            prctl::set_dumpable(true)?;
+            let written = write();
+            prctl::set_dumpable(false)?;
+            written
+        }
+        written => written,
+    };
+    match written {
         Err(error) if matches!(error.errno(), Some(libc::ENOENT | libc::ESRCH)) => Ok(()),
         answer => answer.context(|| format!("process.oomScoreAdj: set {score}")),
     }
+}
+
+fn is_plain() -> bool {
+    Caller::find().is_ok_and(|caller| caller.is_plain())
 }
 
 /// Changes to the working directory, which must be inside the root.
