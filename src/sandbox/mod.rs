@@ -36,7 +36,8 @@ pub use export::{ExportOptions, Exported, NotPacked, Packed, export};
 pub use filter::{default_filter, process_filter};
 pub use outcome::{FAILED, OUT_OF_MEMORY, Outcome, TIMED_OUT, UNSUPPORTED, Usage};
 pub use policy::{
-    Amount, Bind, Cpus, Environment, Files, Level, Limits, Network, NetworkMode, Policy, Rlimit, Seccomp, Size, Time,
+    Access, Amount, Bind, Cpus, Environment, Files, Level, Limits, Network, NetworkMode, Policy, Rlimit, Seccomp, Size,
+    Time, Verdict,
 };
 
 /// Where procrt keeps what it can do without: `$XDG_CACHE_HOME/procrt`, or `~/.cache/procrt`.

@@ -7,6 +7,7 @@
 mod check;
 mod effective;
 mod load;
+mod paths;
 mod schema;
 mod values;
 
@@ -17,6 +18,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(super) use check::ids;
+pub use paths::{Access, Verdict};
 pub use values::{Amount, Cpus, Size, Time};
 
 /// A sandbox's policy: the fields of a policy file, and the options of `procrt sandbox run`.
