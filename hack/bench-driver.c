@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 #define MOST_STEPS 64
-#define MOST_WORDS 64
+#define MOST_WORDS 128
 #define MOST_ROUNDS 10000
 
 static struct step {

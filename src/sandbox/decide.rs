@@ -10,7 +10,7 @@ use super::outcome::Outcome;
 use super::policy::Policy;
 use super::running::Job;
 use super::supervise::{Start, supervise};
-use super::{capabilities, confine, engine, environment};
+use super::{capabilities, confine, engine, environment, runtime};
 use crate::error::{Error, Kind, Result};
 
 /// Decides everything about `command` under `policy`: the backend, the policy in force, the environment. Nothing is made.
@@ -44,9 +44,7 @@ pub(super) fn run_while(job: &Job, choice: &Choice, wanted: Option<BorrowedFd>) 
     let start: Start = match choice.backend {
         Backend::Engine => engine::start,
         Backend::Process => confine::start,
-        Backend::Runtime { .. } => {
-            return Err(Error::unsupported("runtime: this version does not have other runtimes yet"));
-        }
+        Backend::Runtime { .. } => runtime::start,
     };
     supervise(job, choice, start, wanted).map_err(|error| match choice.backend {
         Backend::Engine if error.kind() == Kind::System => lacking(choice, error),

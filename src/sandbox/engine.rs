@@ -1,7 +1,7 @@
 //! The backend of procrt's own engine: a policy becomes a container, which lives as long as its command.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::signal::kill;
@@ -15,7 +15,8 @@ use super::policy::{Bind, NetworkMode, Seccomp};
 use super::running::{Job, Started};
 use super::spec::{self, Around};
 use super::system::System;
-use crate::container::{self, Attended, CreateOptions, Store};
+use crate::cgroup::Cgroup;
+use crate::container::{self, Attended, CreateOptions, Given, Store};
 use crate::error::{Error, Result};
 use crate::seccomp::SeccompPlan;
 use crate::sys::child::Ending;
@@ -52,24 +53,60 @@ pub fn hold(job: &Job, signals: &Signals) -> Result<Attended> {
     contain(job, true, signals)
 }
 
-fn contain(job: &Job, held: bool, signals: &Signals) -> Result<Attended> {
+/// What is to be made for a job.
+pub(super) fn given(job: &Job, held: bool) -> Result<Given> {
     let system = system(job);
     let own = (geteuid().as_raw(), getegid().as_raw());
     let ids = job.policy.user.as_deref().map_or(Ok(own), ids)?;
     let mapped = (own.0 != 0).then_some(own);
     let (filter, compiled) = filters(job)?;
-    let mut given = spec::build(job, &Around { system: &system, ids, mapped, filter, compiled })?;
-    let store = store();
-    if let Err(error) = container::sweep(&store, maker_may_live) {
-        log::warn!("look for what is left of other sandboxes: {error}");
-    }
-    let options = CreateOptions { id: own_id(), ..CreateOptions::default() };
+    let mut given =
+        spec::build(job, &Around { system: &system, ids, mapped, disks: disks(job, &system)?, filter, compiled })?;
     if held {
         given.held = true;
         // Each command's processes can be ended together.
         given.controllers.push("freezer");
     }
+    Ok(given)
+}
+
+fn contain(job: &Job, held: bool, signals: &Signals) -> Result<Attended> {
+    let given = given(job, held)?;
+    let store = store();
+    if let Err(error) = container::sweep(&store, maker_may_live) {
+        log::warn!("look for what is left of other sandboxes: {error}");
+    }
+    let options = CreateOptions { id: own_id(), ..CreateOptions::default() };
     Attended::start(&store, &options, &given, signals)
+}
+
+/// The disks that hold what the job sees of the host, if it is to be held back on them.
+fn disks(job: &Job, system: &System) -> Result<Vec<(i64, i64)>> {
+    let Some(rate) = job.policy.limits.io_bps else { return Ok(Vec::new()) };
+    let files = &job.policy.files;
+    let binds = files.ro.iter().chain(&files.rw).chain(&files.overlay).map(|bind| bind.source.as_path());
+    let more = [&files.workspace, &files.out, &files.rootfs].into_iter().flatten().map(PathBuf::as_path);
+    let system = system.entries.iter().map(|(path, _)| path.as_path());
+    let mut disks: Vec<(i64, i64)> = binds.chain(more).chain(system).filter_map(disk_of).collect();
+    disks.sort_unstable();
+    disks.dedup();
+    if disks.is_empty() {
+        let what =
+            format!("limits.io_bps: \"{rate}\" cannot be enforced: no path that is shown is on a disk of its own");
+        return Err(Error::unsupported(what));
+    }
+    Ok(disks)
+}
+
+/// The whole disk that the file system at a path is on. None if that is not on one, or on several.
+fn disk_of(path: &Path) -> Option<(i64, i64)> {
+    let device = nix::sys::stat::stat(path).ok()?.st_dev;
+    let (major, minor) = (libc::major(device), libc::minor(device));
+    let entry = std::fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).ok()?;
+    let disk = if entry.join("partition").exists() { entry.parent()? } else { &entry };
+    let text = std::fs::read_to_string(disk.join("dev")).ok()?;
+    let (major, minor) = text.trim().split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 /// What of the host the job's root is made of.
@@ -101,7 +138,7 @@ fn ids(text: &str) -> Result<(u32, u32)> {
 }
 
 /// An id that no living process but this one makes, from which [`maker_may_live`] tells the maker.
-fn own_id() -> String {
+pub(super) fn own_id() -> String {
     use std::sync::atomic::{AtomicU32, Ordering};
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
@@ -113,6 +150,19 @@ fn own_id() -> String {
 fn maker_may_live(id: &str) -> bool {
     let pid = id.split('-').next().and_then(|pid| pid.parse().ok());
     pid.is_some_and(|pid: i32| kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH))
+}
+
+/// What the processes of control groups have used.
+pub(super) fn usage_of(cgroup: &Cgroup) -> Usage {
+    let usage = cgroup.usage();
+    Usage {
+        cpu_time: usage.cpu_time,
+        peak_memory: usage.peak_memory,
+        bytes_read: usage.bytes_read,
+        bytes_written: usage.bytes_written,
+        oom_kills: usage.oom_kills,
+        pids_refused: usage.pids_refused,
+    }
 }
 
 /// A command in a container.
@@ -155,15 +205,7 @@ impl Started for Engine {
     }
 
     fn usage(&mut self) -> Usage {
-        let usage = self.container.cgroup().usage();
-        Usage {
-            cpu_time: usage.cpu_time,
-            peak_memory: usage.peak_memory,
-            bytes_read: usage.bytes_read,
-            bytes_written: usage.bytes_written,
-            oom_kills: usage.oom_kills,
-            pids_refused: usage.pids_refused,
-        }
+        usage_of(self.container.cgroup())
     }
 
     fn remove(self: Box<Self>) -> Result<()> {

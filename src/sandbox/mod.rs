@@ -20,6 +20,7 @@ mod outcome;
 mod output;
 mod policy;
 pub mod running;
+mod runtime;
 pub mod session;
 pub mod spec;
 mod supervise;

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{
-    Capabilities, Linux, LinuxCapabilities, LinuxCpu, LinuxDeviceCgroupBuilder, LinuxIdMappingBuilder, LinuxMemory,
-    LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPids, LinuxResources, LinuxSeccomp, Mount,
-    PosixRlimitBuilder, PosixRlimitType, Process, Root, Spec, User,
+    Capabilities, Linux, LinuxBlockIo, LinuxCapabilities, LinuxCpu, LinuxDeviceCgroupBuilder, LinuxIdMappingBuilder,
+    LinuxMemory, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPids, LinuxResources, LinuxSeccomp,
+    LinuxThrottleDeviceBuilder, Mount, PosixRlimitBuilder, PosixRlimitType, Process, Root, Spec, User,
 };
 
 use super::policy::{Bind, Limits, NetworkMode, Policy, Rlimit};
@@ -43,6 +43,8 @@ pub struct Around<'a> {
     pub ids: (u32, u32),
     /// The caller's own, if a user namespace is to have them alone: a caller without privileges.
     pub mapped: Option<(u32, u32)>,
+    /// The disks that its paths are on, by number: what a bandwidth is of.
+    pub disks: Vec<(i64, i64)>,
     /// The filter of system calls.
     pub filter: Option<LinuxSeccomp>,
     /// The same, where it is compiled already.
@@ -139,6 +141,16 @@ fn linux(policy: &Policy, network: NetworkMode, around: &Around) -> Linux {
         .set_readonly_paths(None)
         .set_seccomp(around.filter.clone())
         .set_resources(Some(resources(&policy.limits, 1)));
+    if let (Some(rate), Some(resources)) = (policy.limits.io_bps, linux.resources_mut()) {
+        let throttle = |(major, minor): &(i64, i64)| {
+            let device = LinuxThrottleDeviceBuilder::default().major(*major).minor(*minor).rate(rate.0).build();
+            device.ok()
+        };
+        let all: Vec<_> = around.disks.iter().filter_map(throttle).collect();
+        let mut io = LinuxBlockIo::default();
+        io.set_throttle_read_bps_device(Some(all.clone())).set_throttle_write_bps_device(Some(all));
+        resources.set_block_io(Some(io));
+    }
     if let Some((uid, gid)) = around.mapped {
         let one = |inside: u32, host: u32| {
             let map = LinuxIdMappingBuilder::default().container_id(inside).host_id(host).size(1u32).build();

@@ -118,6 +118,13 @@ impl Place {
     }
 }
 
+impl Place {
+    /// Processes and mounts that are there because of it.
+    pub fn left(&self) -> Vec<String> {
+        left(self.dir.path())
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         if !std::thread::panicking() {
