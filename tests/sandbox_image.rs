@@ -185,6 +185,13 @@ fn what_the_image_says_of_its_command_holds_where_no_option_says_otherwise() {
     assert!(outcome.code() == 125 && outcome.stderr.contains("is in use by a sandbox"), "{outcome:?}");
     drop(running.child.stdin.take());
     running.finish();
+    let name = format!("test-image-{}", std::process::id());
+    let sandbox = |args: &[&str]| Outcome::of(case.with_storage(Command::new(PROCRT).arg("sandbox").args(args)));
+    let rootfs = case.build(&[]).ok();
+    sandbox(&["start", &name, "--rootfs", &rootfs]).ok();
+    assert_eq!(case.call(&["invalidate", "ctx"]).code(), 125);
+    assert_eq!(sandbox(&["exec", &name, "--", "/bin/busybox", "echo", "there"]).ok(), "there");
+    sandbox(&["stop", &name]).ok();
     case.call(&["invalidate", "ctx"]).ok();
 }
 

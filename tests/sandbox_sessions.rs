@@ -240,6 +240,7 @@ fn another_root_keeps_the_workspace() {
     fs::write(root.join("here"), "another root").unwrap();
     let mark = mark(&session, 0);
     session.exec(&[], &format!("echo mine >file; sleep {mark} >/dev/null 2>&1 &")).ok();
+    wait_until("the sleeper", || processes(&mark).len() == 1);
     let refused = session.call(&["swap", &session.name, "--rootfs", "nowhere"]);
     assert!(refused.code() == 125 && refused.stderr.contains("nowhere"), "{refused:?}");
     assert_eq!(processes(&mark).len(), 1, "a swap that failed has changed something");
@@ -419,4 +420,28 @@ fn a_plain_user_with_a_control_group_has_sessions_too() {
     call(&["stop", &session.name]).ok();
     assert_eq!(fs::read_dir(at("runtime/procrt-sessions")).unwrap().count(), 0);
     assert_eq!(fs::read_dir(at("cache/procrt/workspaces")).unwrap().count(), 0);
+}
+
+#[test]
+fn who_lies_in_wait_for_commands_gets_nothing_of_their_makers() {
+    let session = Session::start(&["--workspace", "work"]);
+    let mark = session.dir.path().join("mark");
+    fs::write(&mark, "of the host").unwrap();
+    // Looks into every process that comes, as fast as it can.
+    let script = format!(
+        "while :; do for p in /proc/[0-9]*; do cat $p/root{mark} $p/cwd/mark $p/environ 2>/dev/null \
+         | tr '\\0' '\\n' | grep -aE 'of the host|CALLERS_OWN' >>got; \
+         for f in $p/fd/*; do cat $f/mark 2>/dev/null | head -c 100 >>got; done; done; done",
+        mark = mark.display()
+    );
+    session.exec(&[], &format!("for i in 1 2 3; do ({script}) >/dev/null 2>&1 & done")).ok();
+    for _ in 0..support::rounds(60) {
+        let mut command = session.command(&["exec", &session.name, "--", "true"]);
+        command.env("CALLERS_OWN", "CALLERS_OWN secret").current_dir(session.dir.path());
+        Outcome::of(&mut command).ok();
+    }
+    assert_eq!(session.exec(&[], "cat got").stdout, "");
+    // It would have found a process that is open to it.
+    let seen = "CALLERS_OWN=1 sleep 2; grep -c CALLERS_OWN got";
+    assert_ne!(session.exec(&[], &format!("sh -c '{seen}'")).stdout.trim(), "0");
 }

@@ -194,9 +194,8 @@ fn stay(channel: &Channel, first: &OwnedFd) -> Result<OwnedFd> {
     }
 }
 
-/// Lets the first process go on, and waits for the program's. That may fail before it is heard of.
+/// Waits for the program's process, which its first process makes without being told to. It may fail before it is heard of.
 fn go(channel: &Channel) -> Result<(Option<OwnedFd>, Option<Error>)> {
-    channel.send(&Message::Go)?;
     let mut failed = None;
     loop {
         match channel.receive()? {

@@ -268,7 +268,8 @@ fn make(unfinished: &mut Unfinished, plan: &Plan, inputs: Inputs, start: Start) 
             (Gate::Fifo(unfinished.entry.make_gate()?), meeting, None)
         }
         Start::Now(signals) => (Gate::Channel, None, signals),
-        Start::Attended(_) => (Gate::Channel, None, None),
+        Start::Attended(_) if plan.init.held => (Gate::Channel, None, None),
+        Start::Attended(_) => (Gate::Open, None, None),
     };
     let held = attending.or(signals.as_deref());
     let (ours, theirs) = Channel::pair()?;

@@ -145,6 +145,12 @@ impl Channel {
         }
     }
 
+    /// Whether the other side is gone.
+    pub fn is_abandoned(&self) -> bool {
+        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::empty())];
+        poll(&mut fds, PollTimeout::ZERO) == Ok(1)
+    }
+
     /// Why the other side has failed, if it has said so by now.
     pub fn failure(&self) -> Option<Error> {
         let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];

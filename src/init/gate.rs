@@ -19,6 +19,9 @@ pub enum Gate {
     Fifo(OwnedFd),
     /// `run`'s: the process that creates also starts, and needs no file to say so.
     Channel,
+    /// None: whoever makes it has it start as soon as it can. It looks once more for its maker, whose end it would not hear of
+    /// if that came before it asked to be killed with it.
+    Open,
 }
 
 /// The gate after it was opened: the way to say that starting failed.
@@ -35,7 +38,7 @@ impl Gate {
     pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::Fifo(handle) => Some(handle.as_fd()),
-            Self::Channel => None,
+            Self::Channel | Self::Open => None,
         }
     }
 
@@ -56,6 +59,10 @@ impl Gate {
                 };
                 Ok(Opened::Fifo(fifo))
             }
+            Self::Open if channel.is_abandoned() => {
+                Err(Error::system("the process that was making the container is gone"))
+            }
+            Self::Open => Ok(Opened::Channel),
             Self::Channel => {
                 channel.wait_for_go()?;
                 Ok(Opened::Channel)

@@ -195,7 +195,7 @@ fn is_first() -> Result<()> {
 
 fn install_filter() -> Result<()> {
     let mut faults = Faults::default();
-    let plan = seccomp::plan(&filter::process_filter(&Network::default()), true, &mut faults);
+    let plan = seccomp::plan(&filter::process_filter(&Network::default(), false), true, &mut faults);
     faults.into_result()?;
     nix::sys::prctl::set_no_new_privs().context(|| "set no_new_privs")?;
     seccomp::install(plan.finished())?;

@@ -23,33 +23,40 @@ use crate::seccomp::{SeccompPlan, from_digits};
 
 /// Calls that are let through whatever their arguments are, at every level.
 const ANYWAY: &str = "\
-    accept accept4 access alarm arch_prctl bind brk cachestat capget capset chdir chown clock_getres \
-    clock_getres_time64 clock_gettime clock_gettime64 clock_nanosleep clock_nanosleep_time64 close close_range \
-    connect copy_file_range dup dup2 dup3 epoll_create epoll_create1 epoll_ctl epoll_pwait epoll_pwait2 epoll_wait \
-    eventfd eventfd2 execve execveat exit exit_group faccessat faccessat2 fadvise64 fallocate fchdir fchown fchownat \
-    fcntl fdatasync fgetxattr file_getattr file_setattr flistxattr flock fork fremovexattr fsetxattr fstat fstatfs \
-    fsync ftruncate futex futex_requeue futex_time64 futex_wait futex_waitv futex_wake futimesat get_mempolicy \
-    get_robust_list get_thread_area getcpu getcwd getdents getdents64 getegid geteuid getgid getgroups getitimer \
-    getpeername getpgid getpgrp getpid getppid getpriority getrandom getresgid getresuid getrlimit getrusage getsid \
-    getsockname getsockopt gettid gettimeofday getuid getxattr getxattrat inotify_add_watch inotify_init \
-    inotify_init1 inotify_rm_watch io_cancel io_destroy io_getevents io_pgetevents io_pgetevents_time64 io_setup \
-    io_submit ioprio_get kill landlock_add_rule landlock_create_ruleset landlock_restrict_self lchown lgetxattr link \
-    linkat listen listxattr listxattrat llistxattr lremovexattr lseek lsetxattr lsm_get_self_attr lsm_list_modules \
-    lstat madvise map_shadow_stack membarrier memfd_create memfd_secret mincore mkdir mkdirat mlock mlock2 mlockall \
-    mmap mprotect mremap mseal msync munlock munlockall munmap nanosleep newfstatat pause pidfd_open \
-    pidfd_send_signal pipe pipe2 pkey_alloc pkey_free pkey_mprotect poll ppoll ppoll_time64 prctl pread64 preadv \
-    preadv2 process_mrelease pselect6 pselect6_time64 pwrite64 pwritev pwritev2 read readahead readlink readlinkat \
-    readv recvfrom recvmmsg recvmmsg_time64 recvmsg remap_file_pages removexattr removexattrat rename renameat \
-    renameat2 restart_syscall rmdir rseq rt_sigaction rt_sigpending rt_sigprocmask rt_sigqueueinfo rt_sigreturn \
-    rt_sigsuspend rt_sigtimedwait rt_sigtimedwait_time64 rt_tgsigqueueinfo sched_get_priority_max \
-    sched_get_priority_min sched_getaffinity sched_getattr sched_getparam sched_getscheduler sched_rr_get_interval \
-    sched_rr_get_interval_time64 sched_yield seccomp select sendfile set_robust_list set_thread_area set_tid_address \
-    setfsgid setfsuid setgid setgroups setitimer setpgid setregid setresgid setresuid setreuid setrlimit setsid \
-    setsockopt setuid setxattr setxattrat shutdown sigaltstack signalfd signalfd4 splice stat statfs statx symlink \
-    symlinkat sync sync_file_range syncfs sysinfo tee tgkill time timer_create timer_delete timer_getoverrun \
-    timer_gettime timer_gettime64 timer_settime timer_settime64 timerfd_create timerfd_gettime timerfd_gettime64 \
-    timerfd_settime timerfd_settime64 times tkill truncate umask uname unlink unlinkat uretprobe utime utimensat \
-    utimensat_time64 utimes vfork vmsplice wait4 waitid write writev";
+    accept accept4 access alarm arch_prctl bind brk cachestat capget capset chdir chown clock_getres clock_getres_time64 \
+    clock_gettime clock_gettime64 clock_nanosleep clock_nanosleep_time64 close close_range connect copy_file_range dup \
+    dup2 dup3 epoll_create epoll_create1 epoll_ctl epoll_pwait epoll_pwait2 epoll_wait eventfd eventfd2 execve execveat \
+    exit exit_group faccessat faccessat2 fadvise64 fallocate fchdir fchown fchownat fcntl fdatasync fgetxattr \
+    file_getattr flistxattr flock fork fstat fstatfs fsync ftruncate futex futex_requeue futex_time64 futex_wait \
+    futex_waitv futex_wake futimesat get_mempolicy get_robust_list get_thread_area getcpu getcwd getdents getdents64 \
+    getegid geteuid getgid getgroups getitimer getpeername getpgid getpgrp getpid getppid getpriority getrandom \
+    getresgid getresuid getrlimit getrusage getsid getsockname getsockopt gettid gettimeofday getuid getxattr getxattrat \
+    inotify_add_watch inotify_init inotify_init1 inotify_rm_watch io_cancel io_destroy io_getevents io_pgetevents \
+    io_pgetevents_time64 io_setup io_submit ioprio_get kill landlock_add_rule landlock_create_ruleset \
+    landlock_restrict_self lchown lgetxattr link linkat listen listxattr listxattrat llistxattr lseek lsm_get_self_attr \
+    lsm_list_modules lstat madvise map_shadow_stack membarrier memfd_create memfd_secret mincore mkdir mkdirat mlock \
+    mlock2 mlockall mmap mprotect mremap mseal msync munlock munlockall munmap nanosleep newfstatat pause pidfd_open \
+    pidfd_send_signal pipe pipe2 pkey_alloc pkey_free pkey_mprotect poll ppoll ppoll_time64 prctl pread64 preadv preadv2 \
+    process_mrelease pselect6 pselect6_time64 pwrite64 pwritev pwritev2 read readahead readlink readlinkat readv \
+    recvfrom recvmmsg recvmmsg_time64 recvmsg remap_file_pages rename renameat renameat2 restart_syscall rmdir rseq \
+    rt_sigaction rt_sigpending rt_sigprocmask rt_sigqueueinfo rt_sigreturn rt_sigsuspend rt_sigtimedwait \
+    rt_sigtimedwait_time64 rt_tgsigqueueinfo sched_get_priority_max sched_get_priority_min sched_getaffinity \
+    sched_getattr sched_getparam sched_getscheduler sched_rr_get_interval sched_rr_get_interval_time64 sched_yield \
+    seccomp select sendfile set_robust_list set_thread_area set_tid_address setfsgid setfsuid setgid setgroups setitimer \
+    setpgid setregid setresgid setresuid setreuid setrlimit setsid setsockopt setuid shutdown sigaltstack signalfd \
+    signalfd4 splice stat statfs statx symlink symlinkat sync sync_file_range syncfs sysinfo tee tgkill time \
+    timer_create timer_delete timer_getoverrun timer_gettime timer_gettime64 timer_settime timer_settime64 \
+    timerfd_create timerfd_gettime timerfd_gettime64 timerfd_settime timerfd_settime64 times tkill truncate umask uname \
+    unlink unlinkat uretprobe utime utimensat utimensat_time64 utimes vfork vmsplice wait4 waitid write writev";
+
+/// Calls that change who may do what with a file. Landlock leaves them alone, whatever file they name.
+const ATTRIBUTES: &str = "\
+    file_setattr fremovexattr fsetxattr lremovexattr lsetxattr removexattr removexattrat setxattr setxattrat";
+
+/// Calls that change a file's mode, and which of their arguments that is.
+const MODES: [(&str, usize); 4] = [("chmod", 1), ("fchmod", 1), ("fchmodat", 2), ("fchmodat2", 2)];
+/// What a mode may not have: the set-id bits, and that the group or others write.
+const BAD_MODE: u64 = 0o6022;
 
 /// Calls that reach other processes of the same user by number; System V's and POSIX's means of communication, which have
 /// a namespace of their own at the levels that use this filter as it is.
@@ -75,6 +82,8 @@ const ROUTE: u64 = 0;
 pub fn default_filter() -> LinuxSeccomp {
     let mut rules = always();
     rules.push(rule(OTHERS, ALLOW, None, vec![]));
+    rules.push(rule(ATTRIBUTES, ALLOW, None, vec![]));
+    rules.extend(MODES.map(|(call, mode)| rule(call, ALLOW, None, vec![equals(mode, SET_IDS, 0)])));
     rules.push(rule("sendmmsg sendmsg sendto socketpair", ALLOW, None, vec![]));
     for family in [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6] {
         rules.push(rule("socket", ALLOW, None, vec![equals(0, INT, family as u64)]));
@@ -101,8 +110,16 @@ const COMPILED: [(&str, &str); 2] =
 /// Sockets of AF_UNIX are to be had in pairs only, as there is no way to hold connect(2) to named paths; with no network
 /// there are no other sockets; with named TCP ports, TCP alone, and without what connects past landlock's rules (fast
 /// open, other protocols). Limits, scheduling and priorities can be set of the calling process alone.
-pub fn process_filter(network: &Network) -> LinuxSeccomp {
+///
+/// Any file of the user's can be named to chmod(2) and setxattr(2), which sets access control lists too: extended
+/// attributes cannot be set (EOPNOTSUPP, which programs take), and modes only without the set-id bits and without writing by
+/// the group or others. For `root`, whose files are the system's, modes cannot be set at all.
+pub fn process_filter(network: &Network, root: bool) -> LinuxSeccomp {
     let mut rules = always();
+    rules.push(rule(ATTRIBUTES, REFUSE, Some(libc::EOPNOTSUPP), vec![]));
+    if !root {
+        rules.extend(MODES.map(|(call, mode)| rule(call, ALLOW, None, vec![equals(mode, BAD_MODE, 0)])));
+    }
     rules.push(rule("ioprio_set", ALLOW, None, vec![equals(0, INT, 1), equals(1, INT, 0)]));
     rules.push(rule("setpriority", ALLOW, None, vec![equals(0, INT, 0), equals(1, INT, 0)]));
     let own = "prlimit64 sched_setaffinity sched_setattr sched_setparam sched_setscheduler";
@@ -162,7 +179,7 @@ fn always() -> Vec<LinuxSyscall> {
     ];
     // A file with these bits in a directory that is shared would be a way for others outside to become its owner, who may be
     // root. openat2 has the mode where a filter cannot see it, and programs do without.
-    for (calls, mode) in [("chmod fchmod creat mknod", 1), ("fchmodat fchmodat2 mknodat open", 2), ("openat", 3)] {
+    for (calls, mode) in [("creat mknod", 1), ("mknodat open", 2), ("openat", 3)] {
         rules.push(rule(calls, ALLOW, None, vec![equals(mode, SET_IDS, 0)]));
     }
     for (call, flags) in [("open", 1), ("openat", 2)] {
@@ -242,7 +259,7 @@ mod tests {
             Network { mode: Some(NetworkMode::Host), allow_tcp: vec![] },
             Network { mode: Some(NetworkMode::Host), allow_tcp: vec![80] },
         ];
-        for profile in networks.iter().map(process_filter).chain([default_filter()]) {
+        for profile in networks.iter().map(|network| process_filter(network, false)).chain([default_filter()]) {
             for machine in [Machine::X86_64, Machine::named("aarch64").unwrap()] {
                 let mut faults = Faults::default();
                 let plan = plan_for(&machine, &profile, true, &mut faults);
@@ -277,7 +294,7 @@ mod tests {
     #[test]
     fn what_no_level_allows_is_refused() {
         let newuser = 0x1000_0000;
-        for profile in [default_filter(), process_filter(&Network::default())] {
+        for profile in [default_filter(), process_filter(&Network::default(), false)] {
             check(
                 &profile,
                 &[
@@ -325,7 +342,7 @@ mod tests {
 
     #[test]
     fn a_process_without_namespaces_reaches_no_socket_and_no_other_process() {
-        let none = process_filter(&Network::default());
+        let none = process_filter(&Network::default(), false);
         check(
             &none,
             &[
@@ -344,9 +361,17 @@ mod tests {
                 ("shmget", &[], "EPERM"),
                 ("mq_open", &[], "EPERM"),
                 ("sendto", &[3, 0, 0, 0], "allow"),
+                ("chmod", &[0, 0o755], "allow"),
+                ("chmod", &[0, 0o4755], "EPERM"),
+                ("fchmodat", &[3, 0, 0o666], "EPERM"),
+                ("setxattr", &[], "EOPNOTSUPP"),
             ],
         );
-        let host = process_filter(&Network { mode: Some(NetworkMode::Host), allow_tcp: vec![] });
+        check(
+            &process_filter(&Network::default(), true),
+            &[("chmod", &[0, 0o700], "EPERM"), ("fchmod", &[3, 0o644], "EPERM")],
+        );
+        let host = process_filter(&Network { mode: Some(NetworkMode::Host), allow_tcp: vec![] }, false);
         check(
             &host,
             &[
@@ -356,7 +381,7 @@ mod tests {
                 ("socket", &[1, 1, 0], "EPERM"),
             ],
         );
-        let ports = process_filter(&Network { mode: Some(NetworkMode::Host), allow_tcp: vec![443] });
+        let ports = process_filter(&Network { mode: Some(NetworkMode::Host), allow_tcp: vec![443] }, false);
         check(
             &ports,
             &[

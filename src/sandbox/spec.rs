@@ -27,9 +27,9 @@ pub const OUT: &str = "/out";
 /// The controllers of control groups that limit or count something.
 const CONTROLLERS: [&str; 3] = ["memory", "pids", "cpuacct"];
 
-/// Files of procfs that tell of the host or its other users. What could be written there is on a read-only mount.
-const MASKED: [&str; 6] =
-    ["/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/scsi", "/proc/timer_list", "/proc/sched_debug"];
+/// Files of procfs that tell of the host or its other users. What could be written there is on a read-only mount, and what
+/// takes a privilege to be read is not read.
+const MASKED: [&str; 3] = ["/proc/kcore", "/proc/keys", "/proc/timer_list"];
 
 /// Files that a temporary file system takes for each KiB of it, so that it is full of small files no later than of bytes.
 const BYTES_PER_FILE: u64 = 1024;
@@ -282,7 +282,12 @@ fn files(policy: &Policy, around: &Around) -> (Fresh, Vec<Mount>) {
             tree.add_parents(relative);
             match kind {
                 Kind::Link(target) => tree.fresh.links.push((relative.to_owned(), target.clone())),
-                Kind::Bound => mounts.push(read_only(path, path)),
+                Kind::Copied(content) => tree.fresh.files.push((relative.to_owned(), content.clone())),
+                Kind::File => mounts.push(read_only(path, path)),
+                Kind::Directory => {
+                    tree.add(relative, 0o755);
+                    mounts.push(read_only(path, path));
+                }
             }
         }
         for name in ["dev/pts", "dev/shm", "etc", "proc", "run", "tmp", "usr", "var"] {
@@ -291,7 +296,7 @@ fn files(policy: &Policy, around: &Around) -> (Fresh, Vec<Mount>) {
         if !own.iter().any(|(path, _)| path.starts_with("/var/tmp")) {
             tree.fresh.links.push(("var/tmp".into(), "../tmp".into()));
         }
-        tree.fresh.files = accounts(around.ids);
+        tree.fresh.files.extend(accounts(around.ids));
     }
     let pts: &[&str] = &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
     mounts.extend([

@@ -191,3 +191,33 @@ fn nothing_open_is_inherited() {
         assert!(outcome.stdout.starts_with("4\n") && outcome.code() != 0, "{outcome:#?}");
     });
 }
+
+#[test]
+fn who_may_do_what_with_files_outside_stays_as_it_is() {
+    both(|place| {
+        let outside = tempfile::tempdir().unwrap();
+        let file = outside.path().join("file");
+        fs::write(&file, "secret").unwrap();
+        if place.who == Who::Plain {
+            crate::support::plain::give(outside.path());
+        }
+        fs::set_permissions(outside.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        let script = format!(
+            "
+attempt('mode', lambda: os.chmod('{0}', 0o666))
+attempt('set-id', lambda: os.chmod('{0}', 0o4700))
+attempt('attribute', lambda: os.setxattr('{0}', 'user.x', b'y'))
+attempt('link', lambda: os.link('{0}', 'link'))
+attempt('rename', lambda: os.rename('{0}', 'moved'))
+",
+            file.display()
+        );
+        python(place, &[], &script);
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
+        if place.who == Who::Plain {
+            let outcome = place.sh(&[], "echo '#!/bin/sh' > x; chmod 755 x && ./x");
+            assert_eq!(outcome.code(), 0, "{outcome:#?}");
+        }
+    });
+}

@@ -31,7 +31,7 @@ Examples:
 ")]
 pub struct Args {
     /// The program and its arguments
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    #[arg(value_name = "COMMAND", trailing_var_arg = true, required = true)]
     command: Vec<OsString>,
 
     /// Say what would be done, and do nothing

@@ -59,7 +59,7 @@ pub struct Exec {
     name: String,
 
     /// The program and its arguments
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    #[arg(value_name = "COMMAND", trailing_var_arg = true, required = true)]
     command: Vec<OsString>,
 
     /// Its time; when it is over, all that it has started gets TERM, and after the sandbox's --grace KILL [default: the

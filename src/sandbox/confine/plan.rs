@@ -74,7 +74,7 @@ pub fn plan(job: &Job, choice: &Choice, id: &str) -> Result<Plan> {
     let reach = if confined { reach(job, &mut faults) } else { Reach::default() };
     let rlimits = rlimits(job, root, &mut faults);
     let filter = match &policy.seccomp {
-        Some(Seccomp::Default) => Some(process_filter(&policy.network)),
+        Some(Seccomp::Default) => Some(process_filter(&policy.network, uid == 0)),
         Some(Seccomp::File(path)) => Some(from_file(path)?),
         Some(Seccomp::None) | None => None,
     };

@@ -67,6 +67,14 @@ pub struct Ready {
     _lock: File,
 }
 
+/// If `rootfs` is an image's of a cache: a lock on the image, which keeps others from removing it as long as this lives.
+pub fn keep_in_place(rootfs: &Path) -> Option<File> {
+    let image = rootfs.parent().filter(|image| rootfs.ends_with("rootfs") && image.join("image.json").is_file())?;
+    let lock = File::open(image).ok()?;
+    lock.lock_shared().ok()?;
+    Some(lock)
+}
+
 /// What is there of the image of `source`.
 ///
 /// # Errors

@@ -62,6 +62,8 @@ fn parse(text: &str, form: Form) -> std::result::Result<Policy, (String, usize, 
                 (field, error.line(), sentence(&error.to_string()))
             })?;
             reader.end().map_err(|error| (String::new(), error.line(), sentence(&error.to_string())))?;
+            let value = serde_json::from_str::<serde_json::Value>(text).unwrap_or_default();
+            lists(value.is_array(), |field| value[field].is_array())?;
             Ok(policy)
         }
         Form::Toml => {
@@ -70,11 +72,24 @@ fn parse(text: &str, form: Form) -> std::result::Result<Policy, (String, usize, 
             };
             let reader = toml::Deserializer::parse(text)
                 .map_err(|error| (String::new(), line(&error), sentence(error.message())))?;
-            serde_path_to_error::deserialize(reader).map_err(|error| {
+            let policy = serde_path_to_error::deserialize(reader).map_err(|error| {
                 let (field, error) = (error.path().to_string(), error.into_inner());
                 (field, line(&error), sentence(error.message()))
-            })
+            })?;
+            let value = toml::from_str::<toml::Table>(text).unwrap_or_default();
+            lists(false, |field| value.get(field).is_some_and(toml::Value::is_array))?;
+            Ok(policy)
         }
+    }
+}
+
+/// Refuses lists in the place of objects, which serde takes for their fields in order.
+fn lists(whole: bool, is_list: impl Fn(&str) -> bool) -> std::result::Result<(), (String, usize, String)> {
+    let field = ["limits", "files", "network", "environment"].into_iter().find(|field| is_list(field));
+    match (whole, field) {
+        (true, _) => Err((String::new(), 1, "is a list, not an object".to_owned())),
+        (_, Some(field)) => Err((field.to_owned(), 1, "is a list, not an object".to_owned())),
+        _ => Ok(()),
     }
 }
 
@@ -123,6 +138,9 @@ mod tests {
             ("p.json", "{} x", ["line 1", "trailing"]),
             ("p.json", "{\"level\": \"off\",\n\"level\": \"off\"}", ["line 2", "duplicate field `level`"]),
             ("p.json", "", ["line 1", "EOF"]),
+            ("p.json", "[]", ["line 1", "is a list"]),
+            ("p.json", "{\"limits\": []}", ["limits: ", "is a list"]),
+            ("p.toml", "files = []", ["files: ", "is a list"]),
             ("p.toml", "[limits]\ntimeout = '0'", ["line 2: limits.timeout: ", "no time at all"]),
             ("p.toml", "\nlevel = 'high'", ["line 2: level: ", "unknown variant `high`"]),
             ("p.toml", "x y", ["line 1", "expected"]),

@@ -132,6 +132,7 @@ pub struct Limits {
     pub tmpfs_size: Option<Size>,
     /// Limits of setrlimit(2), each process's own (`--rlimit NAME=AMOUNT`).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::rlimits")]
     pub rlimits: BTreeMap<Rlimit, Amount>,
 }
 

@@ -1,6 +1,7 @@
 //! The process that keeps a session: the parent of its container's first process, which ends with it, and with that all of
 //! the session. It takes requests at a socket, one after the other.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -17,6 +18,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::host::{clock, procfs};
 use crate::sandbox::backend::Choice;
 use crate::sandbox::engine;
+use crate::sandbox::image::keep_in_place;
 use crate::sandbox::policy::Policy;
 use crate::sandbox::running::Job;
 use crate::sys::process::{close_all_but, exit_now};
@@ -67,6 +69,8 @@ struct Keeper<'a> {
     record: Record,
     held: Attended,
     signals: Signals,
+    /// Keeps the root in its place, if it is an image's.
+    image: Option<File>,
 }
 
 /// In a process that was cloned for it: makes and keeps a session, and never returns. `reply` hears how the making went.
@@ -87,7 +91,7 @@ pub(super) fn keep(sessions: &Sessions, mut record: Record, reply: OwnedFd) -> !
 
 fn answer(to: Option<OwnedFd>, answer: &Result<()>) {
     if let (Some(to), Ok(text)) = (to, serde_json::to_vec(answer)) {
-        let _ = std::fs::File::from(to).write_all(&text);
+        let _ = File::from(to).write_all(&text);
     }
 }
 
@@ -113,11 +117,12 @@ fn begin<'a>(
     record.keeper = own.ok_or_else(|| Error::system("this process cannot find itself in /proc"))?;
     drop(proc);
     let listener = UnixListener::bind(sessions.socket(&record.name)).context(|| "make the session's socket")?;
+    let image = lock(&record.policy);
     let held = engine::hold(&record.job(), &signals)?;
     held.id().clone_into(&mut record.container);
     record.started = clock::rfc3339(SystemTime::now());
     sessions.write(record)?;
-    Ok((Keeper { sessions, record: record.clone(), held, signals }, listener))
+    Ok((Keeper { sessions, record: record.clone(), held, signals, image }, listener))
 }
 
 impl Keeper<'_> {
@@ -178,12 +183,19 @@ impl Keeper<'_> {
     /// The new root is made before the old one goes: what is wrong with it leaves the session as it is.
     fn swap(&mut self, policy: Policy, backend: Choice) -> Result<()> {
         let job = Job { policy: policy.clone(), ..self.record.job() };
+        let image = lock(&job.policy);
         let held = engine::hold(&job, &self.signals)?;
         let record = Record { policy, backend, container: held.id().to_owned(), ..self.record.clone() };
         self.sessions.write(&record)?;
         self.record = record;
-        std::mem::replace(&mut self.held, held).remove()
+        let gone = std::mem::replace(&mut self.held, held).remove();
+        self.image = image;
+        gone
     }
+}
+
+fn lock(policy: &Policy) -> Option<File> {
+    policy.files.rootfs.as_deref().and_then(keep_in_place)
 }
 
 fn receive(stream: &UnixStream) -> Result<Request> {
