@@ -95,12 +95,18 @@ fn limits_that_are_not_asked_for_need_no_control_group_unless_it_is_said() {
 
 /// `run` in a mount namespace in which the user has a name, and 65536 subordinate ids from 300000 on.
 fn run_with_ranges(bundle: &Bundle) -> Outcome {
+    run_with_ranges_in(bundle, "true")
+}
+
+/// The same after the shell's `command`.
+fn run_with_ranges_in(bundle: &Bundle, command: &str) -> Outcome {
     let passwd = format!("root:x:0:0:root:/root:/bin/sh\nplain:x:{ID}:{ID}::/:/bin/sh\n");
     let mut before = Vec::new();
     for (name, text) in [("passwd", &*passwd), ("subuid", "plain:300000:65536\n"), ("subgid", "plain:300000:65536\n")] {
         fs::write(bundle.join(name), text).unwrap();
         before.push(format!("mount --bind {} /etc/{name}", bundle.join(name).display()));
     }
+    before.push(command.to_owned());
     bundle.run_apart(&before.join("; "), "true")
 }
 
@@ -331,9 +337,14 @@ impl Delegated {
         Self { made, own }
     }
 
+    /// What has a shell enter them.
+    fn enter(&self) -> String {
+        self.own.iter().map(|dir| format!("echo $$ > {}/cgroup.procs; ", dir.display())).collect()
+    }
+
     /// The call from within.
     fn call(&self, command: &std::process::Command) -> std::process::Command {
-        let enter: String = self.own.iter().map(|dir| format!("echo $$ > {}/cgroup.procs; ", dir.display())).collect();
+        let enter = self.enter();
         let mut entered = std::process::Command::new("sh");
         entered.args(["-ec", &format!("{enter}exec \"$@\""), "sh"]).arg(command.get_program()).args(command.get_args());
         entered.current_dir("/");
@@ -389,5 +400,21 @@ fn a_limit_of_a_controller_that_is_not_delegated_is_an_error() {
     let bundle = plain("true").set("/linux/resources/rdma", json!({"none0": {"hcaHandles": 1}}));
     let error = Outcome::of(&mut delegated.call(&bundle.making("run", &[]))).refused();
     assert!(error.starts_with("linux.resources.rdma[\"none0\"]: "), "{error}");
+    bundle.assert_nothing_left();
+}
+
+#[test]
+fn control_groups_that_subordinate_ids_own_are_removed_too() {
+    if !Path::new("/usr/bin/newuidmap").exists() {
+        return skipped("there is no newuidmap");
+    }
+    let delegated = Delegated::new("owned");
+    let group = if unified() { "/sys/fs/cgroup/sub" } else { "/sys/fs/cgroup/unified/sub" };
+    let bundle =
+        ranged(&format!("mkdir -p {group}/inner && chown 5 {group} && chmod 700 {group} && stat -c %u {group}"));
+    let bundle = bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", &[]);
+    let enter = delegated.enter();
+    let outcome = run_with_ranges_in(&bundle, enter.trim_end_matches("; "));
+    assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("5\n", ""), "{outcome:#?}");
     bundle.assert_nothing_left();
 }

@@ -14,7 +14,7 @@ use nix::unistd::{Uid, fchownat};
 use super::plan::left_to_user_namespace;
 use super::{GroupPlan, control};
 use crate::error::{Context, Error, Kind, Result};
-use crate::host::caller::makes_no_devices;
+use crate::host::caller::{Caller, makes_no_devices};
 use crate::sys::bpf::{self, Instruction};
 
 /// Where the kernel says which files of a cgroup its owner needs.
@@ -87,7 +87,14 @@ fn unless_left(done: Result<()>) -> Result<()> {
 fn give_to(owner: u32, fd: BorrowedFd, dir: &Path) -> Result<()> {
     let what = |name: &str| format!("give {:?} to user {owner}", dir.join(name));
     let uid = Some(Uid::from_raw(owner));
-    fchownat(fd, ".", uid, None, AtFlags::empty()).context(|| what(""))?;
+    match fchownat(fd, ".", uid, None, AtFlags::empty()) {
+        // A plain user gives nothing away: the container's root, who is another, finds the group as read-only as others.
+        Err(Errno::EPERM) if Caller::find()?.is_plain() => {
+            log::debug!("{}: a plain user cannot", what(""));
+            return Ok(());
+        }
+        given => given.context(|| what(""))?,
+    }
     let list = std::fs::read_to_string(DELEGATE).context(|| format!("read {DELEGATE}"))?;
     for name in list.lines().filter(|name| !name.is_empty() && !name.contains('/')) {
         match fchownat(fd, name, uid, None, AtFlags::AT_SYMLINK_NOFOLLOW) {

@@ -20,6 +20,7 @@ use crate::cgroup::{Cgroup, systemd};
 use crate::error::{Context, Error, Result};
 use crate::hooks;
 use crate::host::caller::{Caller, capability};
+use crate::host::id_mapping::IdMapping;
 use crate::host::id_writer::Writers;
 use crate::host::{clock, id_mapping, mounts, procfs};
 use crate::init::{self, Channel, Gate, Handles, Message};
@@ -391,6 +392,14 @@ fn replace(path: &Path, text: &[u8]) -> Result<()> {
     })
 }
 
+/// The maps of a plain user's container that has control groups, if others are in it than that user: what those make of the
+/// groups takes a namespace with the same maps to be removed.
+fn subordinate(plan: &Plan) -> Option<(Vec<IdMapping>, Vec<IdMapping>)> {
+    let NamespacesPlan { uid_mappings: uids, gid_mappings: gids, .. } = &plan.init.namespaces;
+    let others = uids.iter().map(|map| u64::from(map.size)).sum::<u64>() > 1;
+    (plan.init.opens_sources && others && !plan.cgroup.groups.is_empty()).then(|| (uids.clone(), gids.clone()))
+}
+
 fn record_of(bundle: &Bundle, plan: &Plan, options: &CreateOptions) -> Record {
     let annotations: BTreeMap<String, String> = bundle.spec.annotations().clone().into_iter().flatten().collect();
     Record {
@@ -405,6 +414,7 @@ fn record_of(bundle: &Bundle, plan: &Plan, options: &CreateOptions) -> Record {
         unit: plan.cgroup.scope.as_ref().map(|scope| scope.unit.clone()),
         resources: bundle.spec.linux().as_ref().and_then(|linux| linux.resources().clone()),
         resctrl: None,
+        subordinate: subordinate(plan),
         joining: if plan.init.attended && !plan.init.held {
             // Nobody joins what lives and ends with one command.
             init::Container::default()

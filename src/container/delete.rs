@@ -13,7 +13,8 @@ use super::store::{Entry, Store};
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Kind, Result};
 use crate::hooks;
-use crate::host::{mounts, procfs};
+use crate::host::{id_writer, mounts, procfs};
+use crate::sys::child::ChildrenKept;
 use crate::sys::process::pidfd_send_signal;
 
 /// Removes a stopped container; with `force`, any container, and it is no error when there is none.
@@ -128,6 +129,19 @@ pub(super) fn destroy(entry: &Entry, record: &Record, cgroup: Option<&Cgroup>) -
 /// Removes a container's control groups. Another container may have come to the same place, since the first process of this
 /// one has ended: its processes are not ended, and the groups are left to it.
 fn remove_groups(entry: &Entry, record: &Record, cgroup: &Cgroup) -> Result<()> {
+    match (remove_own_groups(entry, record, cgroup), &record.subordinate) {
+        // What the container has made of groups, and given to others of its ids, is theirs who are nobody here.
+        (Err(error), Some((uids, gids))) if error.errno() == Some(libc::EACCES) => {
+            let _children = ChildrenKept::new().context(|| "watch children")?;
+            // What stays is found by the second attempt.
+            id_writer::within(uids, gids, || drop(cgroup.remove()))?;
+            remove_own_groups(entry, record, cgroup)
+        }
+        (removed, _) => removed,
+    }
+}
+
+fn remove_own_groups(entry: &Entry, record: &Record, cgroup: &Cgroup) -> Result<()> {
     // All of a container that has its PID namespace to itself ends with its first process.
     if record.unit.is_none() && record.own_pids && cgroup.remove_if_free()? {
         return Ok(());

@@ -37,6 +37,8 @@ pub struct Joined {
     pub cgroup: Cgroup,
     /// The container's control groups.
     pub whole: Cgroup,
+    /// What the container had used before, if the process has a control group of its own.
+    pub before: cgroup::Usage,
 }
 
 /// Runs a process in a container; in the foreground, waits for it and answers its exit status (128 + signal if killed).
@@ -93,7 +95,10 @@ pub fn join(store: &Store, options: &ExecOptions, signals: Option<&Signals>) -> 
         open(&record.rootfs, flags, Mode::empty()).context(|| "open the container's root")
     });
     let (ours, theirs) = Channel::pair()?;
+    let whole = Cgroup::open(&record.cgroups);
+    let mut before = cgroup::Usage::default();
     if !own.is_empty() {
+        before = whole.usage();
         cgroup::make_inside(&cgroups)?;
     }
     let cgroup = Cgroup::open(&cgroups);
@@ -123,7 +128,7 @@ pub fn join(store: &Store, options: &ExecOptions, signals: Option<&Signals>) -> 
         }
     });
     match joined {
-        Ok((pid, pidfd, master)) => Ok(Joined { pid, pidfd, master, cgroup, whole: Cgroup::open(&record.cgroups) }),
+        Ok((pid, pidfd, master)) => Ok(Joined { pid, pidfd, master, cgroup, whole, before }),
         // Whatever failed: a container that has ended meanwhile is the reason.
         Err(error) => {
             if !own.is_empty() {

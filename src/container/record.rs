@@ -15,6 +15,7 @@ use crate::cgroup::systemd::Unit;
 use crate::error::{Context, Error, Result};
 use crate::hooks::Hook;
 use crate::host::cgroups::ContainerCgroups;
+use crate::host::id_mapping::IdMapping;
 use crate::host::procfs;
 use crate::init;
 use crate::resctrl;
@@ -50,6 +51,9 @@ pub struct Record {
     /// Its groups of resctrl.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resctrl: Option<resctrl::Groups>,
+    /// The maps of user and group ids of a user namespace that a plain user has made for it, with ids beside that user's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subordinate: Option<(Vec<IdMapping>, Vec<IdMapping>)>,
     /// What processes that join it are told.
     pub joining: init::Container,
     /// Its mounts are the host's, with no mount namespace to take them away: how many were on its root before.

@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::unistd::{pipe2, read};
 use oci_spec::runtime::LinuxIdMapping;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::procfs;
 use crate::error::{Context, Error, Faults, Result};
@@ -17,7 +17,7 @@ use crate::sys::process::{Cloned, clone, exit_now};
 const MOST: usize = 340;
 
 /// One line of an id map: `size` ids from `container` on inside are those from `host` on outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdMapping {
     /// First id inside the user namespace.
     pub container: u32,

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use nix::fcntl::OFlag;
-use nix::unistd::{AccessFlags, access, pipe2};
+use nix::unistd::{AccessFlags, Gid, Uid, access, pipe2, setresgid, setresuid};
 
 use super::caller::{Caller, capability};
 use super::id_mapping::{self, IdMapping};
@@ -17,6 +17,7 @@ use super::procfs;
 use crate::error::{Context, Error, Result};
 use crate::sys::child::{Ending, Program, Which, spawn, wait};
 use crate::sys::mount::c_string;
+use crate::sys::process::{Cloned, clone, exit_now};
 
 /// How the two maps are written.
 #[derive(Debug)]
@@ -96,6 +97,42 @@ impl Writers {
             written = written.and(ended);
         }
         written
+    }
+}
+
+/// Has a child do something as root of a new user namespace with these maps, in which it has privileges over what belongs to
+/// the ids that are mapped; answers when it is done. `act` is to see to it that what it leaves undone is found out.
+///
+/// # Errors
+/// As [`Writers::find`] and [`Writers::write`], and clone3(2)'s.
+pub fn within(uids: &[IdMapping], gids: &[IdMapping], act: impl FnOnce()) -> Result<()> {
+    let what = || "make a user namespace with the container's ids";
+    let writers = Writers::find(uids, gids, &Caller::find()?)?;
+    let proc = procfs::handle()?;
+    let (reader, writer) = pipe2(OFlag::O_CLOEXEC).context(what)?;
+    match clone(libc::CLONE_NEWUSER as u64, None, false).context(what)? {
+        Cloned::Child => {
+            // A byte says that the ids are mapped, and the end that they are not.
+            drop(writer);
+            if nix::unistd::read(&reader, &mut [0]) == Ok(1) {
+                let root = setresgid(Gid::from_raw(0), Gid::from_raw(0), Gid::from_raw(0))
+                    .and_then(|()| setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0)));
+                if root.is_ok() {
+                    act();
+                }
+            }
+            exit_now(0)
+        }
+        Cloned::Parent { pid, pidfd } => {
+            let written = writers.write(uids, gids, pid, proc.as_fd());
+            if written.is_ok() {
+                // One that is gone has done nothing, which is found out.
+                let _ = nix::unistd::write(&writer, b"1");
+            }
+            drop((reader, writer));
+            let ended = wait(Which::Pidfd(pidfd.as_fd()), true).context(what);
+            written.and(ended.map(drop))
+        }
     }
 }
 

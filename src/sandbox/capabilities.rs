@@ -115,8 +115,6 @@ impl Capabilities {
         let limits = |ability| limit(caller, ability);
         let landlock = attempt(0, confine::enter_empty_domain);
         let filter = attempt(0, install_filter);
-        let enhanced = [libc::CLONE_NEWNET, libc::CLONE_NEWNS, libc::CLONE_NEWPID];
-        let all_namespaces = attempt(own | enhanced.into_iter().fold(0, |all, flag| all | flag as u64), || Ok(()));
         Ok(Self {
             can_limit_memory: can("can_limit_memory", limits(Ability::Memory)),
             can_limit_cpu: can("can_limit_cpu", limits(Ability::Cpus)),
@@ -133,10 +131,25 @@ impl Capabilities {
             },
             cgroup: ControlGroups::find(caller)?,
             programs: programs(caller),
-            levels: levels(caller, all_namespaces.err().as_ref()),
+            levels: levels(caller, namespaces(caller).err().as_ref()),
             reasons,
         })
     }
+}
+
+/// Whether the caller can have namespaces that it may mount in, tried: what a container of procrt's takes.
+///
+/// # Errors
+/// Why not.
+pub(super) fn namespaces(caller: &Caller) -> Result<()> {
+    let own = if caller.is_root() { 0 } else { libc::CLONE_NEWUSER as u64 };
+    let all = [libc::CLONE_NEWNS, libc::CLONE_NEWPID, libc::CLONE_NEWNET];
+    attempt(own | all.into_iter().fold(0, |all, flag| all | flag as u64), || {
+        if own != 0 {
+            become_root(caller)?;
+        }
+        mount_something()
+    })
 }
 
 /// Does `act` in a process of its own, which is in new namespaces of these `CLONE_NEW*` flags, and answers how that went.
@@ -207,7 +220,7 @@ fn install_filter() -> Result<()> {
 
 /// Makes a control group with one limit, and removes it.
 fn limit(caller: &Caller, ability: Ability) -> Result<()> {
-    for (other, answer) in group_limits(caller)? {
+    for (other, answer) in group_limits(caller) {
         if let (true, Err(why)) = (other == ability, answer) {
             return Err(Error::unsupported(why));
         }

@@ -10,8 +10,8 @@ use super::outcome::Outcome;
 use super::policy::Policy;
 use super::running::Job;
 use super::supervise::{Start, supervise};
-use super::{confine, engine, environment, runtime};
-use crate::error::{Error, Result};
+use super::{capabilities, confine, engine, environment, runtime};
+use crate::error::{Error, Kind, Result};
 
 /// Decides everything about `command` under `policy`: the backend, the policy in force, the environment. Nothing is made.
 ///
@@ -46,5 +46,21 @@ pub(super) fn run_while(job: &Job, choice: &Choice, wanted: Option<BorrowedFd>) 
         Backend::Process => confine::start,
         Backend::Runtime { .. } => runtime::start,
     };
-    supervise(job, choice, start, wanted)
+    supervise(job, choice, start, wanted).map_err(|error| match choice.backend {
+        Backend::Engine if error.kind() == Kind::System => lacking(choice, error),
+        _ => error,
+    })
+}
+
+/// Whether a container could not be made because there are no namespaces for this caller, which is looked at only now: where
+/// there are, the look would cost as much as the container.
+fn lacking(choice: &Choice, error: Error) -> Error {
+    let tried = Caller::this_process().and_then(|caller| capabilities::namespaces(&caller));
+    match tried {
+        Ok(()) => error,
+        Err(why) => Error::unsupported(format!(
+            "level: {} takes namespaces, which this user cannot have here ({why}); --level default takes none",
+            super::backend::word(choice.level)
+        )),
+    }
 }

@@ -238,3 +238,28 @@ fn many_run_at_once_and_leave_nothing() {
         }
     });
 }
+
+#[test]
+fn a_sandbox_in_a_sandbox_is_one_at_this_level_and_says_so_at_others() {
+    both(|place| {
+        let program = crate::support::plain::program().to_str().unwrap();
+        let inner = [
+            program,
+            "sandbox",
+            "run",
+            "--level",
+            "default",
+            "--timeout",
+            "20s",
+            "--",
+            "sh",
+            "-c",
+            "kill -9 -1; echo in",
+        ];
+        let outcome = place.run(&["--ro", program], &inner);
+        assert!(outcome.stdout == "in\n" || outcome.code() == 137, "{outcome:#?}");
+        let outcome = place.run(&["--ro", program], &[program, "sandbox", "run", "--", "true"]);
+        assert_eq!(outcome.code(), 99, "{outcome:#?}");
+        assert!(outcome.stderr.contains("enhanced") && outcome.stderr.contains("--level default"), "{outcome:#?}");
+    });
+}

@@ -35,6 +35,7 @@ fn a_record_counts_line_by_line_when_its_end_is_written() {
         unit: None,
         resources: None,
         resctrl: None,
+        subordinate: None,
         joining: crate::init::Container::default(),
         mounts_on_host: None,
         own_pids: false,

@@ -57,7 +57,7 @@ pub fn possible(policy: &Policy, caller: &Caller) -> Result<Choice> {
             let path = find(runtime, caller).ok_or_else(|| {
                 Error::unsupported(format!("runtime: {runtime:?} is not there, or cannot be executed"))
             })?;
-            self::runtime(level, format!("the runtime {runtime:?} is asked for"), path, caller)
+            Ok(self::runtime(level, format!("the runtime {runtime:?} is asked for"), path, caller))
         }
         (Some(Level::Maximum), None, _) => {
             let path = find(Path::new(OWN_KERNEL), caller).ok_or_else(|| {
@@ -66,18 +66,20 @@ pub fn possible(policy: &Policy, caller: &Caller) -> Result<Choice> {
                      no other is named (--runtime)"
                 ))
             })?;
-            self::runtime(Level::Maximum, named(Level::Maximum), path, caller)
+            Ok(self::runtime(Level::Maximum, named(Level::Maximum), path, caller))
         }
-        (Some(level), None, _) => engine(level, named(level), caller),
-        (None, None, Some(_)) => engine(Level::Container, "a root file system is named, and no level".into(), caller),
-        (None, None, None) => engine(Level::Enhanced, "no level is named".into(), caller),
+        (Some(level), None, _) => Ok(engine(level, named(level), caller)),
+        (None, None, Some(_)) => {
+            Ok(engine(Level::Container, "a root file system is named, and no level".into(), caller))
+        }
+        (None, None, None) => Ok(engine(Level::Enhanced, "no level is named".into(), caller)),
     }
 }
 
 /// The process itself.
 fn process(level: Level, reason: String, caller: &Caller) -> Result<Choice> {
     let mut can = Can::default();
-    for (ability, answer) in groups::limits(caller)? {
+    for (ability, answer) in groups::limits(caller) {
         can.add(ability, answer);
     }
     can.all([Ability::Rlimits, Ability::Output, Ability::Timeout]);
@@ -114,9 +116,9 @@ fn process(level: Level, reason: String, caller: &Caller) -> Result<Choice> {
 }
 
 /// procrt's own engine.
-fn engine(level: Level, reason: String, caller: &Caller) -> Result<Choice> {
+fn engine(level: Level, reason: String, caller: &Caller) -> Choice {
     let mut can = Can::default();
-    for (ability, answer) in groups::limits(caller)? {
+    for (ability, answer) in groups::limits(caller) {
         can.add(ability, answer);
     }
     can.all(INSIDE);
@@ -124,13 +126,13 @@ fn engine(level: Level, reason: String, caller: &Caller) -> Result<Choice> {
         can.all([Ability::Rootfs]);
     }
     can.add(Ability::TcpPorts, Err("ports are landlock's, which level default has".into()));
-    Ok(can.choice(Backend::Engine, level, reason))
+    can.choice(Backend::Engine, level, reason)
 }
 
 /// Another runtime: what any does, and a kernel of its own if that is what it is taken for.
-fn runtime(level: Level, reason: String, path: PathBuf, caller: &Caller) -> Result<Choice> {
+fn runtime(level: Level, reason: String, path: PathBuf, caller: &Caller) -> Choice {
     let mut can = Can::default();
-    for (ability, answer) in groups::limits(caller)? {
+    for (ability, answer) in groups::limits(caller) {
         can.add(ability, answer);
     }
     can.all(INSIDE);
@@ -139,7 +141,7 @@ fn runtime(level: Level, reason: String, path: PathBuf, caller: &Caller) -> Resu
         can.all([Ability::Kernel]);
     }
     can.add(Ability::TcpPorts, Err("ports are landlock's, which level default has".into()));
-    Ok(can.choice(Backend::Runtime { path }, level, reason))
+    can.choice(Backend::Runtime { path }, level, reason)
 }
 
 /// What namespaces and a root of one's own give.

@@ -5,16 +5,12 @@ use std::path::Path;
 use nix::unistd::{AccessFlags, access};
 
 use super::Ability;
-use crate::error::Result;
 use crate::host::cgroups::{ContainerCgroup, Hierarchies, Hierarchy, Version};
 use crate::sandbox::caller::Caller;
 
 /// For each limit of control groups: that it can be had, or why not. Asks the kernel nothing that making the groups would
 /// not tell as well: it looks at what is mounted, and whether the caller may make groups there.
-///
-/// # Errors
-/// If the hierarchies cannot be listed.
-pub(in crate::sandbox) fn limits(caller: &Caller) -> Result<Vec<(Ability, std::result::Result<(), String>)>> {
+pub(in crate::sandbox) fn limits(caller: &Caller) -> Vec<(Ability, std::result::Result<(), String>)> {
     let kinds = [
         (Ability::Memory, "memory", "memory"),
         (Ability::Swap, "memory", "memory"),
@@ -22,8 +18,15 @@ pub(in crate::sandbox) fn limits(caller: &Caller) -> Result<Vec<(Ability, std::r
         (Ability::Pids, "pids", "pids"),
         (Ability::Io, "io", "blkio"),
     ];
-    let hierarchies = Hierarchies::find()?;
-    let hierarchies = if caller.is_root() { hierarchies } else { hierarchies.with_delegation()? };
+    let found = Hierarchies::find();
+    let found = if caller.is_root() { found } else { found.and_then(Hierarchies::with_delegation) };
+    let hierarchies = match found {
+        Ok(hierarchies) => hierarchies,
+        // Such as inside a sandbox: then there are none.
+        Err(error) => {
+            return kinds.map(|(ability, ..)| (ability, Err(format!("takes a control group: {error}")))).into();
+        }
+    };
     let of = |(ability, v2, v1): (Ability, &'static str, &'static str)| {
         let found = hierarchies.list.iter().position(|hierarchy| hierarchy.has(v1) || hierarchy.has(v2));
         let answer = match found.map(|at| (&hierarchies.list[at], hierarchies.delegation.as_ref().map(|all| &all[at])))
@@ -36,7 +39,7 @@ pub(in crate::sandbox) fn limits(caller: &Caller) -> Result<Vec<(Ability, std::r
         let hierarchy = found.map(|at| &hierarchies.list[at]);
         (ability, answer.and_then(|()| hierarchy.map_or(Ok(()), |hierarchy| special(ability, hierarchy))))
     };
-    Ok(kinds.into_iter().map(of).collect())
+    kinds.into_iter().map(of).collect()
 }
 
 /// Whether the group that was delegated to the user has the controller.

@@ -108,7 +108,10 @@ pub fn plan(job: &Job, choice: &Choice, id: &str) -> Result<Plan> {
         no_new_privileges: confined,
         ..ProcessPlan::default()
     };
-    let becomes = root && (confined || uid != own.as_raw() || gid != nix::unistd::getegid().as_raw());
+    let other = uid != own.as_raw() || gid != nix::unistd::getegid().as_raw();
+    // Root that has no capabilities, as in a sandbox, has none to give up.
+    let privileged = crate::sys::process::capabilities().is_ok_and(|sets| sets.permitted != 0);
+    let becomes = root && (other || confined && privileged);
     Ok(Plan { confined, process, becomes, reach, filter, cgroup, private: confined })
 }
 

@@ -107,14 +107,11 @@ fn start(options: &ExecOptions, doomed: bool, signals: &Signals) -> Result<Box<d
         let maker = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()?.parse::<i32>().ok());
         maker.is_some_and(|pid| matches!(pidfd_open(pid), Err(Errno::ESRCH)))
     });
-    let before = joined.whole.usage();
-    Ok(Box::new(InSession { joined, before, ended: None, doomed, done: false }))
+    Ok(Box::new(InSession { joined, ended: None, doomed, done: false }))
 }
 
 struct InSession {
     joined: Joined,
-    /// What the session had used before.
-    before: cgroup::Usage,
     ended: Option<Ending>,
     /// What it leaves running is to end with it.
     doomed: bool,
@@ -199,13 +196,13 @@ impl Started for InSession {
         Usage {
             cpu_time: own
                 .cpu_time
-                .or_else(|| Some(whole.cpu_time?.saturating_sub(self.before.cpu_time.unwrap_or_default()))),
+                .or_else(|| Some(whole.cpu_time?.saturating_sub(self.joined.before.cpu_time.unwrap_or_default()))),
             peak_memory: own.peak_memory,
-            bytes_read: own.bytes_read.or_else(|| since(whole.bytes_read, self.before.bytes_read)),
-            bytes_written: own.bytes_written.or_else(|| since(whole.bytes_written, self.before.bytes_written)),
+            bytes_read: own.bytes_read.or_else(|| since(whole.bytes_read, self.joined.before.bytes_read)),
+            bytes_written: own.bytes_written.or_else(|| since(whole.bytes_written, self.joined.before.bytes_written)),
             // Version 1 counts in the group of the process that was killed or refused, version 2 in that of the limit.
-            oom_kills: sum(own.oom_kills, since(whole.oom_kills, self.before.oom_kills)),
-            pids_refused: sum(own.pids_refused, since(whole.pids_refused, self.before.pids_refused)),
+            oom_kills: sum(own.oom_kills, since(whole.oom_kills, self.joined.before.oom_kills)),
+            pids_refused: sum(own.pids_refused, since(whole.pids_refused, self.joined.before.pids_refused)),
         }
     }
 
