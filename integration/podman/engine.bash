@@ -70,9 +70,8 @@ remove_containers() {
 left_by_engine() {
     local processes
     find /run/procrt /run/runc /run/crun -mindepth 1 -printf 'state %p\n' 2>/dev/null || true
-    # Read whole, before there is a grep with that word among its arguments.
     processes=$(processes_left)
-    grep -E 'conmon|aardvark' <<<"$processes" || true
+    grep -E '^process [0-9]+ [^ ]*(conmon|aardvark-dns) ' <<<"$processes" || true
 }
 
 stop_engine() {

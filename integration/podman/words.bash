@@ -6,6 +6,12 @@ with_control_groups() {
     :
 }
 
+# A directory that is Podman's user's, and the runtime as Podman calls it.
+PLACE=${WORK-}
+runtime() {
+    "$RUNTIME_FILE" "$@"
+}
+
 # run [ARGUMENT…]: a container that goes when it ends.
 run() {
     podman run --rm "${PARENT[@]}" "$@"

@@ -66,7 +66,7 @@ case_life_conmon_killed() {
     id=$(inspect target '{{.Id}}')
     exits 0 podman rm -f -t 0 target
     # Podman forgets what has lost its conmon; the runtime still knows it.
-    exits 0 "$RUNTIME_FILE" delete --force "$id"
+    exits 0 runtime delete --force "$id"
 }
 
 case_life_attach() {
@@ -85,10 +85,10 @@ case_life_attach_terminal() {
 
 case_life_copy_and_commit() {
     background source "$IMAGE" sh -c 'echo inside >/made; sleep 1000'
-    eventually podman cp source:/made "$WORK/made"
-    same "what came out" "$(<"$WORK/made")" inside
-    echo outside >"$WORK/in"
-    podman cp "$WORK/in" source:/in
+    eventually podman cp source:/made "$PLACE/made"
+    same "what came out" "$(<"$PLACE/made")" inside
+    echo outside >"$PLACE/in"
+    podman cp "$PLACE/in" source:/in
     podman commit -q source procrt-committed >/dev/null
     podman rm -f -t 0 source >/dev/null
     exits 0 run localhost/procrt-committed cat /made /in
@@ -102,13 +102,13 @@ case_life_systemd_unit() {
     exits 0 podman generate systemd --new --name unit
     has "the unit" "$OUT" '^ExecStart=/usr/bin/podman run'
     podman rm unit >/dev/null
-    exits 0 podman run --cidfile="$WORK/cid" --cgroups=no-conmon --rm --sdnotify=conmon --replace -d --conmon-pidfile "$WORK/conmon.pid" --pidfile "$WORK/pid" \
+    exits 0 podman run --cidfile="$PLACE/cid" --cgroups=no-conmon --rm --sdnotify=conmon --replace -d --conmon-pidfile "$PLACE/conmon.pid" --pidfile "$PLACE/pid" \
         "${PARENT[@]}" --name unit "$IMAGE" sleep 1000
-    same "its pid" "$(<"$WORK/pid")" "$(inspect unit '{{.State.Pid}}')"
-    same "conmon's pid" "$(<"$WORK/conmon.pid")" "$(inspect unit '{{.State.ConmonPid}}')"
-    exits 0 podman stop --ignore -t 1 --cidfile="$WORK/cid"
-    exits 0 podman rm -f --ignore -t 1 --cidfile="$WORK/cid"
-    rm "$WORK/cid"
+    same "its pid" "$(<"$PLACE/pid")" "$(inspect unit '{{.State.Pid}}')"
+    same "conmon's pid" "$(<"$PLACE/conmon.pid")" "$(inspect unit '{{.State.ConmonPid}}')"
+    exits 0 podman stop --ignore -t 1 --cidfile="$PLACE/cid"
+    exits 0 podman rm -f --ignore -t 1 --cidfile="$PLACE/cid"
+    rm "$PLACE/cid"
 }
 
 case_life_checkpoint() {

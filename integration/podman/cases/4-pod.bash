@@ -34,9 +34,6 @@ case_pod_life() {
     podman create --pod together --name two "$IMAGE" sleep 1000 >/dev/null
     exits 0 podman pod start together
     same "both" "$(inspect one '{{.State.Status}}') $(inspect two '{{.State.Status}}')" 'running running'
-    exits 0 podman pod pause together
-    same "both" "$(inspect one '{{.State.Status}}') $(inspect two '{{.State.Status}}')" 'paused paused'
-    exits 0 podman pod unpause together
     exits 0 podman pod stop -t 0 together
     same "both" "$(inspect one '{{.State.Status}}') $(inspect two '{{.State.Status}}')" 'exited exited'
     exits 0 podman pod restart together
@@ -45,7 +42,29 @@ case_pod_life() {
     exits 0 podman pod rm -f -t 0 together
 }
 
+case_pod_pause() {
+    with_control_groups
+    pod together
+    podman run -d --pod together --name one "$IMAGE" sleep 1000 >/dev/null
+    podman run -d --pod together --name two "$IMAGE" sleep 1000 >/dev/null
+    exits 0 podman pod pause together
+    same "both" "$(inspect one '{{.State.Status}}') $(inspect two '{{.State.Status}}')" 'paused paused'
+    exits 0 podman pod unpause together
+    same "both" "$(inspect one '{{.State.Status}}') $(inspect two '{{.State.Status}}')" 'running running'
+}
+
+case_pod_kube_play_with_limits() {
+    with_control_groups
+    kube_play 'resources: { limits: { memory: 64Mi } }'
+}
+
 case_pod_kube_play() {
+    kube_play
+}
+
+kube_play() { # [LINE]: of a container
+    local limits=${1-}
+
     cat >"$WORK/pod.yaml" <<YAML
 apiVersion: v1
 kind: Pod
@@ -63,7 +82,7 @@ spec:
       command: [sh, -c, "echo from \$WHO >/shared/file; sleep 1000"]
       env: [{ name: WHO, value: writer }]
       volumeMounts: [{ name: shared, mountPath: /shared }]
-      resources: { limits: { memory: 64Mi } }
+      $limits
       securityContext: { runAsUser: 0, capabilities: { drop: [ALL] } }
     - name: reader
       image: $IMAGE

@@ -1,0 +1,1 @@
+../../podman/cases/2-life.bash

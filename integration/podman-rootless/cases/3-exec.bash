@@ -1,0 +1,1 @@
+../../podman/cases/3-exec.bash

@@ -1,0 +1,1 @@
+../../podman/cases/4-pod.bash
