@@ -1,5 +1,6 @@
 //! Programs that mean harm, at each level that promises to stop them: `sandbox/hostile.c` is what they do. That an attack
-//! gets through outside of a sandbox shows that it is the sandbox that refuses it.
+//! gets through outside of a sandbox shows that it is the sandbox that refuses it. `PROCRT_STRESS=500` runs 200 at once and
+//! 1,000 in a row.
 
 mod support;
 
@@ -7,6 +8,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -19,11 +21,12 @@ const TIGHT: [&str; 6] = ["--memory", "64M", "--pids", "32", "--tmpfs-size", "16
 
 #[test]
 fn what_does_no_harm_gets_through() {
-    let place = Place::new();
-    for level in LEVELS {
-        let ran = place.inside(level, &[], &["nothing"]);
-        assert_eq!((ran.outcome.code(), ran.outcome.stdout.as_str()), (0, "through\n"), "{level:?} {ran:#?}");
-        assert_eq!(ran.result["exit_code"], 0);
+    for place in Place::both() {
+        for level in LEVELS {
+            let ran = place.inside(level, &[], &["nothing"]);
+            assert_eq!((ran.outcome.code(), ran.outcome.stdout.as_str()), (0, "through\n"), "{level:?} {ran:#?}");
+            assert_eq!(ran.result["exit_code"], 0);
+        }
     }
 }
 
@@ -79,47 +82,51 @@ fn what_fills_a_file_system_in_memory_comes_to_its_end() {
 
 #[test]
 fn a_file_on_disk_is_no_larger_than_it_may_be() {
-    let place = Place::new();
-    for level in LEVELS {
-        let ran = place.inside(level, &["--rlimit", "fsize=1M"], &["fill", "file"]);
-        assert_eq!(ran.result["signal"], libc::SIGXFSZ, "{level:?} {ran:#?}");
-        assert_eq!(fs::metadata(place.path("work/file")).unwrap().len(), 1 << 20);
+    for place in Place::both() {
+        for level in LEVELS {
+            let ran = place.inside(level, &["--rlimit", "fsize=1M"], &["fill", "file"]);
+            assert_eq!(ran.result["signal"], libc::SIGXFSZ, "{level:?} {ran:#?}");
+            assert_eq!(fs::metadata(place.path("work/file")).unwrap().len(), 1 << 20);
+        }
     }
 }
 
 #[test]
 fn descriptors_come_to_an_end() {
-    let place = Place::new();
-    for level in LEVELS {
-        let ran = place.inside(level, &[], &["descriptors"]);
-        assert_eq!(ran.outcome.stdout, "refused: Too many open files\n", "{level:?} {ran:#?}");
+    for place in Place::both() {
+        for level in LEVELS {
+            let ran = place.inside(level, &[], &["descriptors"]);
+            assert_eq!(ran.outcome.stdout, "refused: Too many open files\n", "{level:?} {ran:#?}");
+        }
     }
 }
 
 #[test]
 fn output_beyond_its_limit_is_thrown_away() {
-    let place = Place::new();
-    for level in LEVELS {
-        let ran = place.inside(level, &["--output-limit", "1M"], &["output"]);
-        assert_eq!((ran.outcome.code(), ran.outcome.stdout.len()), (0, 1 << 20), "{level:?}");
-        assert_eq!(ran.result["output_truncated"], true);
-        let ran = place.inside(level, &["--output-limit", "1M"], &["nothing"]);
-        assert_eq!((ran.outcome.stdout.as_str(), &ran.result["output_truncated"]), ("through\n", &false.into()));
+    for place in Place::both() {
+        for level in LEVELS {
+            let ran = place.inside(level, &["--output-limit", "1M"], &["output"]);
+            assert_eq!((ran.outcome.code(), ran.outcome.stdout.len()), (0, 1 << 20), "{level:?}");
+            assert_eq!(ran.result["output_truncated"], true);
+            let ran = place.inside(level, &["--output-limit", "1M"], &["nothing"]);
+            assert_eq!((ran.outcome.stdout.as_str(), &ran.result["output_truncated"]), ("through\n", &false.into()));
+        }
     }
 }
 
 #[test]
 fn a_busy_loop_and_one_who_ignores_being_asked_are_ended() {
-    let place = Place::new();
-    for level in LEVELS {
-        let begin = Instant::now();
-        let ran = place.inside(level, &["--timeout", "400ms", "--grace", "10s"], &["busy"]);
-        assert_eq!((ran.outcome.code(), &ran.result["timed_out"]), (124, &true.into()), "{level:?} {ran:#?}");
-        // It was asked, and did not have to be killed.
-        assert_eq!(ran.result["signal"], libc::SIGTERM, "{ran:#?}");
-        assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
-        let ran = place.inside(level, &["--timeout", "400ms", "--grace", "200ms"], &["ignore-term"]);
-        assert_eq!((ran.outcome.code(), &ran.result["signal"]), (124, &libc::SIGKILL.into()), "{level:?} {ran:#?}");
+    for place in Place::both() {
+        for level in LEVELS {
+            let begin = Instant::now();
+            let ran = place.inside(level, &["--timeout", "400ms", "--grace", "10s"], &["busy"]);
+            assert_eq!((ran.outcome.code(), &ran.result["timed_out"]), (124, &true.into()), "{level:?} {ran:#?}");
+            // It was asked, and did not have to be killed.
+            assert_eq!(ran.result["signal"], libc::SIGTERM, "{ran:#?}");
+            assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+            let ran = place.inside(level, &["--timeout", "400ms", "--grace", "200ms"], &["ignore-term"]);
+            assert_eq!((ran.outcome.code(), &ran.result["signal"]), (124, &libc::SIGKILL.into()), "{level:?} {ran:#?}");
+        }
     }
 }
 
@@ -133,80 +140,85 @@ fn is_at_rest(place: &Place, name: &str) -> bool {
 
 #[test]
 fn a_daemon_ends_with_the_command() {
-    let place = Place::new();
-    for level in LEVELS {
-        let ran = place.inside(level, &[], &["daemon", "pulse"]);
-        assert_eq!(ran.outcome.stdout, "through\n", "{level:?} {ran:#?}");
-        assert!(is_at_rest(&place, "work/pulse"));
-        fs::remove_file(place.path("work/pulse")).unwrap();
+    for place in Place::both() {
+        for level in LEVELS {
+            let ran = place.inside(level, &[], &["daemon", "pulse"]);
+            assert_eq!(ran.outcome.stdout, "through\n", "{level:?} {ran:#?}");
+            assert!(is_at_rest(&place, "work/pulse"));
+            fs::remove_file(place.path("work/pulse")).unwrap();
+        }
     }
 }
 
 #[test]
 fn killing_procrt_ends_all_that_the_command_has_started() {
-    let place = Place::new();
-    for level in LEVELS {
-        let mut running = Running::start(place.run(level, &[]).args(["--", "./hostile", "daemon-stay", "pulse"]));
-        wait_until("the daemon", || running.stdout() == "through\n");
-        assert!(!is_at_rest(&place, "work/pulse"));
-        let maker = running.child.id();
-        running.child.kill().unwrap();
-        running.child.wait().unwrap();
-        let begin = Instant::now();
-        wait_until("the daemon's end", || is_at_rest(&place, "work/pulse"));
-        assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
-        fs::remove_file(place.path("work/pulse")).unwrap();
-        // The next one takes away what it could not.
-        place.inside(level, &[], &["nothing"]).outcome.ok();
-        assert_eq!(made_by(maker), Vec::<std::path::PathBuf>::new());
+    for place in Place::both() {
+        for level in LEVELS {
+            let mut running = Running::start(place.run(level, &[]).args(["--", "./hostile", "daemon-stay", "pulse"]));
+            wait_until("the daemon", || running.stdout() == "through\n");
+            assert!(!is_at_rest(&place, "work/pulse"));
+            let maker = running.child.id();
+            running.child.kill().unwrap();
+            running.child.wait().unwrap();
+            let begin = Instant::now();
+            wait_until("the daemon's end", || is_at_rest(&place, "work/pulse"));
+            assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
+            fs::remove_file(place.path("work/pulse")).unwrap();
+            // The next one takes away what it could not.
+            place.inside(level, &[], &["nothing"]).outcome.ok();
+            assert_eq!(made_by(maker), Vec::<std::path::PathBuf>::new());
+        }
     }
 }
 
 #[test]
 fn files_that_are_not_shown_are_not_there() {
-    let place = Place::new();
-    fs::create_dir_all(place.path("home/.ssh")).unwrap();
-    fs::write(place.path("home/.ssh/id_ed25519"), "secret").unwrap();
-    place.refused(&["read", "/etc/shadow"]);
-    place.refused(&["read", &place.text("home/.ssh/id_ed25519")]);
-    place.refused(&["read", &format!("/proc/{}/environ", std::process::id())]);
-    place.refused(&["read", "/sys/kernel/notes"]);
-    place.refused(&["read", "/proc/1/stat"]);
-    fs::write(place.path("home/trap"), "x").unwrap();
-    place.refused(&["write", &place.text("home/trap")]);
+    for place in Place::both() {
+        fs::create_dir_all(place.path("home/.ssh")).unwrap();
+        fs::write(place.path("home/.ssh/id_ed25519"), "secret").unwrap();
+        place.refused(&["read", "/etc/shadow"]);
+        place.refused(&["read", &place.text("home/.ssh/id_ed25519")]);
+        place.refused(&["read", &format!("/proc/{}/environ", std::process::id())]);
+        place.refused(&["read", "/sys/kernel/notes"]);
+        place.refused(&["read", "/proc/1/stat"]);
+        fs::write(place.path("home/trap"), "x").unwrap();
+        place.refused(&["write", &place.text("home/trap")]);
+    }
 }
 
 #[test]
 fn what_is_denied_is_out_of_reach_wherever_it_is_shown() {
-    let place = Place::new();
-    fs::create_dir(place.path("work/inner")).unwrap();
-    for name in ["work/secret", "work/inner/secret"] {
-        fs::write(place.path(name), "x").unwrap();
-    }
-    let denied = ["--deny", &place.text("work/secret"), "--deny", &place.text("work/inner")];
-    for level in LEVELS {
-        for name in ["secret", "inner/secret"] {
-            assert_eq!(place.outside(&["read", name]).stdout, "through\n");
-            let ran = place.inside(level, &denied, &["read", name]);
-            assert!(ran.outcome.stdout.starts_with("refused: "), "{level:?} {name} {ran:#?}");
+    for place in Place::both() {
+        fs::create_dir(place.path("work/inner")).unwrap();
+        for name in ["work/secret", "work/inner/secret"] {
+            fs::write(place.path(name), "x").unwrap();
+        }
+        let denied = ["--deny", &place.text("work/secret"), "--deny", &place.text("work/inner")];
+        for level in LEVELS {
+            for name in ["secret", "inner/secret"] {
+                assert_eq!(place.outside(&["read", name]).stdout, "through\n");
+                let ran = place.inside(level, &denied, &["read", name]);
+                assert!(ran.outcome.stdout.starts_with("refused: "), "{level:?} {name} {ran:#?}");
+            }
         }
     }
 }
 
 #[test]
 fn nobody_outside_is_seen_signalled_traced_or_reached() {
-    let place = Place::new();
-    let word = place.text("victim");
-    let victim = Ended(Command::new("sh").args(["-c", "sleep 1000; :", &word]).spawn().unwrap());
-    let pid = victim.0.id().to_string();
-    place.refused(&["find", &word]);
-    place.refused(&["signal", &pid]);
-    place.refused(&["trace", &pid]);
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    place.refused(&["tcp", &listener.local_addr().unwrap().port().to_string()]);
-    let name = format!("procrt-{}", std::process::id());
-    let _abstract = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
-    place.refused(&["abstract", &name]);
+    for place in Place::both() {
+        let word = place.text("victim");
+        let victim = Ended(place.command(Path::new("sh")).args(["-c", "sleep 1000; :", &word]).spawn().unwrap());
+        let pid = victim.0.id().to_string();
+        place.refused(&["find", &word]);
+        place.refused(&["signal", &pid]);
+        place.refused(&["trace", &pid]);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        place.refused(&["tcp", &listener.local_addr().unwrap().port().to_string()]);
+        let name = format!("procrt-{}", std::process::id());
+        let _abstract = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        place.refused(&["abstract", &name]);
+    }
 }
 
 #[test]
@@ -224,19 +236,22 @@ fn what_the_kernel_should_not_be_asked_is_refused() {
         let ran = place.inside(level, &[], &["mount", "."]);
         assert_eq!(ran.outcome.stdout, "refused: Operation not permitted\n", "{level:?} {ran:#?}");
     }
-    place.refused(&["keyring"]);
-    place.refused(&["io-uring"]);
-    place.refused(&["user-namespace"]);
-    place.refused(&["clone-namespace"]);
+    for place in Place::both() {
+        place.refused(&["keyring"]);
+        place.refused(&["io-uring"]);
+        place.refused(&["user-namespace"]);
+        place.refused(&["clone-namespace"]);
+    }
 }
 
 #[test]
 fn no_file_is_left_that_runs_as_its_owner() {
-    let place = Place::new();
-    assert_eq!(place.outside(&["setuid", "outside"]).stdout, "through\n");
-    for level in LEVELS {
-        let ran = place.inside(level, &[], &["setuid", "file"]);
-        assert_eq!(ran.outcome.stdout, "refused: Operation not permitted\n", "{level:?} {ran:#?}");
+    for place in Place::both() {
+        assert_eq!(place.outside(&["setuid", "outside"]).stdout, "through\n");
+        for level in LEVELS {
+            let ran = place.inside(level, &[], &["setuid", "file"]);
+            assert_eq!(ran.outcome.stdout, "refused: Operation not permitted\n", "{level:?} {ran:#?}");
+        }
     }
 }
 
@@ -301,7 +316,7 @@ fn many_at_once_and_one_after_another_all_come_right() {
     let all: Vec<Running> = (0..support::rounds(40)).map(start).collect();
     let makers: Vec<u32> = all.iter().map(|running| running.child.id()).collect();
     all.into_iter().enumerate().for_each(|(number, running)| expect(number, running));
-    for number in 0..support::rounds(50) {
+    for number in 0..support::rounds(200) {
         expect(number, start(number));
     }
     for maker in makers {

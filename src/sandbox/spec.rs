@@ -343,3 +343,73 @@ fn accounts((uid, gid): (u32, u32)) -> Vec<(PathBuf, String)> {
     let hosts = "127.0.0.1\tlocalhost sandbox\n::1\tlocalhost sandbox\n".to_owned();
     vec![("etc/passwd".into(), passwd), ("etc/group".into(), group), ("etc/hosts".into(), hosts)]
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn built(policy: serde_json::Value, ids: (u32, u32), mapped: Option<(u32, u32)>) -> Given {
+        let system = System {
+            entries: vec![
+                ("/usr".into(), Kind::Directory),
+                ("/bin".into(), Kind::Link("usr/bin".into())),
+                ("/etc/ld.so.cache".into(), Kind::File),
+                ("/etc/services".into(), Kind::Copied("ssh 22/tcp\n".into())),
+            ],
+            homes: vec!["/home/a".into(), "/root".into()],
+        };
+        let job = Job {
+            policy: serde_json::from_value(policy).unwrap(),
+            command: vec!["true".into()],
+            environment: vec!["PATH=/bin".into()],
+            caller_cwd: "/srv/work".into(),
+            terminal: false,
+        };
+        let disks = vec![(8, 0)];
+        build(&job, &Around { system: &system, ids, mapped, disks, filter: None, compiled: None }).unwrap()
+    }
+
+    #[test]
+    fn a_policy_is_a_configuration() {
+        let policy = json!({
+            "limits": {
+                "memory": "64M", "swap": "1M", "pids": 7, "cpus": "50%", "io_bps": "1M", "tmpfs_size": "4M",
+                "rlimits": {"core": 0},
+            },
+            "files": {
+                "ro": ["/home:/home"], "rw": ["/home/a/work:/home/a/work"], "overlay": ["/srv/data:/data"],
+                "workspace": "/srv/source", "out": "/srv/out", "deny": ["/home/b"], "cwd": "/workspace", "hide_home": true,
+            },
+        });
+        let given = built(policy, (1000, 100), Some((1000, 100)));
+        insta::assert_json_snapshot!(json!({"spec": given.bundle.spec, "fresh": given.fresh}));
+        assert!(given.no_loopback);
+        assert_eq!(given.controllers, ["memory", "pids", "cpuacct", "cpu"]);
+    }
+
+    #[test]
+    fn what_is_inside_a_home_that_is_hidden_comes_on_top() {
+        let files = json!({"ro": ["/home:/home"], "rw": ["/home/a/work:/home/a/work"], "hide_home": true});
+        let given = built(json!({"files": files}), (0, 0), None);
+        let mounts = given.bundle.spec.mounts().clone().unwrap();
+        let places: Vec<_> = mounts.iter().map(|mount| mount.destination().to_str().unwrap()).collect();
+        assert_eq!(places[places.len() - 3..], ["/home", "/home/a", "/home/a/work"]);
+        let hidden = &mounts[mounts.len() - 2];
+        assert_eq!(hidden.typ().as_deref(), Some("tmpfs"));
+    }
+
+    #[test]
+    fn with_a_root_of_the_users_nothing_of_the_hosts_is_shown() {
+        let given = built(json!({"files": {"rootfs": "/srv/root"}, "network": {"mode": "host"}}), (0, 0), None);
+        let fresh = given.fresh.unwrap();
+        assert_eq!(fresh.lower, Some("/srv/root".into()));
+        assert!(fresh.directories.is_empty() && fresh.links.is_empty() && fresh.files.is_empty());
+        let mounts = given.bundle.spec.mounts().clone().unwrap();
+        assert!(mounts.iter().all(|mount| mount.typ().as_deref() != Some("bind")));
+        let linux = given.bundle.spec.linux().clone().unwrap();
+        let namespaces = linux.namespaces().clone().unwrap();
+        assert!(namespaces.iter().all(|namespace| namespace.typ() != LinuxNamespaceType::Network));
+    }
+}

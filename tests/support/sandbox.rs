@@ -9,12 +9,14 @@ use std::sync::OnceLock;
 use serde_json::Value;
 
 use super::image::make_root;
-use super::{Outcome, PROCRT, install};
+use super::{Outcome, PROCRT, install, plain};
 
 /// A directory that sandboxes may write to.
 #[derive(Debug)]
 pub struct Place {
     dir: tempfile::TempDir,
+    /// Whose it is, and who asks for sandboxes there, if that is not who the tests run as.
+    user: Option<plain::User>,
 }
 
 /// How a sandbox is asked for: what goes before a command's own options.
@@ -51,11 +53,30 @@ pub fn hostile() -> &'static Path {
 
 impl Place {
     pub fn new() -> Self {
-        let place = Self { dir: tempfile::Builder::new().prefix("procrt-sandbox-").tempdir().unwrap() };
+        let dir = tempfile::Builder::new().prefix("procrt-sandbox-").tempdir().unwrap();
+        let place = Self { dir, user: None };
         fs::create_dir_all(place.path("work")).unwrap();
         make_root(&place.path("rootfs"));
         install(hostile(), &place.path("work/hostile"));
         place
+    }
+
+    /// One of a plain user's, without privileges.
+    pub fn plain() -> Self {
+        let mut place = Self::new();
+        place.user = Some(plain::User(plain::ID));
+        plain::give(place.dir.path());
+        place
+    }
+
+    /// One of each.
+    pub fn both() -> [Self; 2] {
+        [Self::new(), Self::plain()]
+    }
+
+    /// A program called by whose it is.
+    pub fn command(&self, program: &Path) -> Command {
+        self.user.map_or_else(|| Command::new(program), |user| user.command(program))
     }
 
     /// A path in the directory.
@@ -70,7 +91,7 @@ impl Place {
 
     /// `procrt sandbox run` at a level, in the directory `work`.
     pub fn run(&self, level: Level, options: &[&str]) -> Command {
-        let mut command = Command::new(PROCRT);
+        let mut command = self.user.map_or_else(|| Command::new(PROCRT), plain::User::procrt);
         command.args(["sandbox", "run", "--result"]).arg(self.path("result")).current_dir(self.path("work"));
         if level == Level::Container {
             let work = self.text("work");
@@ -82,7 +103,7 @@ impl Place {
 
     /// Has the hostile program attack, outside of any sandbox.
     pub fn outside(&self, attack: &[&str]) -> Outcome {
-        Outcome::of(Command::new(hostile()).args(attack).current_dir(self.path("work")))
+        Outcome::of(self.command(&self.path("work/hostile")).args(attack).current_dir(self.path("work")))
     }
 
     /// The same in a sandbox.
@@ -106,7 +127,8 @@ impl Place {
     #[track_caller]
     pub fn refused(&self, attack: &[&str]) {
         let outside = self.outside(attack);
-        if outside.stdout != "through\n" {
+        // What a plain user may not do anyway, it may not do in a sandbox either.
+        if outside.stdout != "through\n" && self.user.is_none() {
             super::skipped(&format!("{attack:?} is refused outside of a sandbox too: {}", outside.stdout.trim()));
             return;
         }
