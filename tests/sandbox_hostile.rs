@@ -8,7 +8,6 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -208,7 +207,9 @@ fn what_is_denied_is_out_of_reach_wherever_it_is_shown() {
 fn nobody_outside_is_seen_signalled_traced_or_reached() {
     for place in Place::both() {
         let word = place.text("victim");
-        let victim = Ended(place.command(Path::new("sh")).args(["-c", "sleep 1000; :", &word]).spawn().unwrap());
+        // One process, which nothing outlives.
+        let mut command = place.command(&place.path("work/hostile"));
+        let victim = Ended(command.args(["ignore-term", &word]).stdout(Stdio::null()).spawn().unwrap());
         let pid = victim.0.id().to_string();
         place.refused(&["find", &word]);
         place.refused(&["signal", &pid]);
