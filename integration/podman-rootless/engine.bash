@@ -55,14 +55,11 @@ TOML
     chmod 700 "$own/run"
     # Whoever says podman, says it as that user.
     mkdir "$WORK/as"
-    cat >"$WORK/as/podman" <<SH
-#!/bin/sh
-exec setpriv --reuid=$uid --regid=$uid --init-groups \\
-    env HOME=$own USER=rootless XDG_RUNTIME_DIR=$own/run TMPDIR=$own $(command -v podman) "\$@"
-SH
+    printf '#!/bin/sh\nexec setpriv --reuid=%s --regid=%s --init-groups env HOME=%s USER=rootless XDG_RUNTIME_DIR=%s TMPDIR=%s %s "$@"\n' \
+        "$uid" "$uid" "$own" "$own/run" "$own" "$(command -v podman)" >"$WORK/as/podman"
     chmod 755 "$WORK/as/podman"
     export PATH=$WORK/as:$PATH
-    cd "$own"
+    cd "$own" || return 1
     podman info >"$WORK/podman.log" 2>&1 || { cat "$WORK/podman.log" >&2; return 1; }
 }
 
