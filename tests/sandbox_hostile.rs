@@ -7,13 +7,16 @@ mod support;
 use std::fs;
 use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use support::plain::{self, User};
 use support::sandbox::{Ended, LEVELS, Level, Place, made_by, plant};
 use support::tty::Foreground;
-use support::{Running, has_capability, wait_until};
+use support::{Outcome, Running, has_capability, wait_until};
 
 /// Limits that are soon met.
 const TIGHT: [&str; 6] = ["--memory", "64M", "--pids", "32", "--tmpfs-size", "16M"];
@@ -339,4 +342,19 @@ fn a_level_is_what_it_says() {
     assert_eq!(ran.outcome.stdout, "refused: No such file or directory\n", "{ran:#?}");
     assert_eq!(ran.result["backend"]["level"], "container");
     assert_eq!(names(), before, "nothing is made in the caller's root file system");
+}
+
+/// What is remembered of sandboxes is acted on by whoever finds it: hooks are run, processes ended.
+#[test]
+fn what_somebody_else_has_written_is_not_believed() {
+    // In /tmp, as this user has no runtime directory.
+    let user = User(plain::ID + 1);
+    let theirs = Path::new("/tmp/procrt-sandbox-61984");
+    for mode in [0o777, 0o700] {
+        fs::create_dir(theirs).unwrap();
+        fs::set_permissions(theirs, fs::Permissions::from_mode(mode)).unwrap();
+        let outcome = Outcome::of(user.procrt().args(["sandbox", "run", "--", "true"]).current_dir("/"));
+        fs::remove_dir(theirs).unwrap();
+        assert!(outcome.code() == 125 && outcome.stderr.contains("not this user's alone"), "{mode:o}: {outcome:?}");
+    }
 }

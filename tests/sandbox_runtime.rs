@@ -29,7 +29,7 @@ fn runtimes() -> Vec<&'static str> {
 /// What is left of bundles that were written for runtimes by `maker`.
 fn bundles_of(maker: u32) -> Vec<PathBuf> {
     let name = format!("{maker}-");
-    let entries = fs::read_dir("/run/procrt-sandbox.runtimes").into_iter().flatten().flatten();
+    let entries = fs::read_dir("/run/procrt-sandbox-runtimes").into_iter().flatten().flatten();
     entries.filter(|e| e.file_name().to_string_lossy().starts_with(&name)).map(|e| e.path()).collect()
 }
 

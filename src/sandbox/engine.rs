@@ -11,6 +11,7 @@ use oci_spec::runtime::LinuxSeccomp;
 use super::backend::Choice;
 use super::filter::{compiled_default_filter, from_file};
 use super::outcome::Usage;
+use super::place;
 use super::policy::{Bind, NetworkMode, Seccomp, Size};
 use super::running::{Job, Started};
 use super::spec::{self, Around};
@@ -24,17 +25,11 @@ use crate::sys::process::{pidfd_open, pidfd_send_signal};
 use crate::terminal::signals::Signals;
 
 /// Where the containers of sandboxes are kept, for their makers to find what others have left.
-pub fn store() -> Store {
-    let root = if geteuid().is_root() {
-        PathBuf::from("/run/procrt-sandbox")
-    } else {
-        let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty());
-        runtime.map_or_else(
-            || format!("/tmp/procrt-sandbox-{}", geteuid()).into(),
-            |path| PathBuf::from(path).join("procrt-sandbox"),
-        )
-    };
-    Store::new(root)
+///
+/// # Errors
+/// If it is not this user's alone.
+pub fn store() -> Result<Store> {
+    place::of_user("procrt-sandbox").map(Store::new)
 }
 
 /// Starts a job in a container.
@@ -72,7 +67,7 @@ pub(super) fn given(job: &Job, held: bool) -> Result<Given> {
 
 fn contain(job: &Job, held: bool, signals: &Signals) -> Result<Attended> {
     let given = given(job, held)?;
-    let store = store();
+    let store = store()?;
     if let Err(error) = container::sweep(&store, maker_may_live) {
         log::warn!("look for what is left of other sandboxes: {error}");
     }

@@ -18,6 +18,7 @@ mod filter;
 pub mod image;
 mod outcome;
 mod output;
+mod place;
 mod policy;
 pub mod running;
 mod runtime;

@@ -20,6 +20,7 @@ use super::backend::{Backend, Choice};
 use super::engine::{self, usage_of};
 use super::filter::default_filter;
 use super::outcome::Usage;
+use super::place;
 use super::policy::Limits;
 use super::running::{Job, Started};
 use super::spec;
@@ -59,7 +60,7 @@ pub fn start(job: &Job, choice: &Choice, _signals: &Signals) -> Result<Box<dyn S
     let job = Job { terminal: false, ..job.clone() };
     let mut given = engine::given(&job, false)?;
     let id = engine::own_id();
-    let root = engine::store().root().with_extension("runtimes");
+    let root = place::of_user("procrt-sandbox-runtimes")?;
     let dir = root.join(&id);
     let mut made = Made { runtime: path.clone(), arguments: job.policy.runtime_args.clone(), id, dir, cgroup: None };
     let mut guard = Guard::begin(&made)?;

@@ -101,7 +101,7 @@ fn options(record: &Record, job: &Job, own: &ExecPolicy) -> Result<ExecOptions> 
 }
 
 fn start(options: &ExecOptions, doomed: bool, signals: &Signals) -> Result<Box<dyn Started>> {
-    let joined = container::join(&engine::store(), options, Some(signals))?;
+    let joined = container::join(&engine::store()?, options, Some(signals))?;
     // Groups of commands that are over, and that left something running which is over too.
     cgroup::prune_inside(joined.whole.cgroups(), |name| {
         let maker = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()?.parse::<i32>().ok());

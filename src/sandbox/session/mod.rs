@@ -198,7 +198,10 @@ fn report(record: Record) -> Report {
     };
     // The first process is procrt's.
     let processes = match state {
-        State::Running => container::processes(&engine::store(), &record.container).map_or(0, |pids| pids.len()),
+        State::Running => {
+            let pids = engine::store().and_then(|store| container::processes(&store, &record.container));
+            pids.map_or(0, |pids| pids.len())
+        }
         _ => 0,
     };
     Report {

@@ -4,7 +4,7 @@
 use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use crate::sandbox::backend::Choice;
 use crate::sandbox::policy::Policy;
 use crate::sandbox::running::Job;
 use crate::sandbox::tree::shown;
-use crate::sandbox::{cache_directory, engine};
+use crate::sandbox::{cache_directory, engine, place};
 
 const RECORD: &str = "session.json";
 const SOCKET: &str = "control";
@@ -77,20 +77,7 @@ impl Sessions {
     /// # Errors
     /// If their directory is somebody else's, or cannot be made.
     pub fn of_user() -> Result<Self> {
-        let uid = nix::unistd::geteuid();
-        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
-        let path = match runtime {
-            _ if uid.is_root() => PathBuf::from("/run/procrt-sessions"),
-            Some(runtime) => runtime.join("procrt-sessions"),
-            None => PathBuf::from(format!("/tmp/procrt-sessions-{uid}")),
-        };
-        let what = || format!("the directory of sessions, {}", shown(&path));
-        DirBuilder::new().recursive(true).mode(0o700).create(&path).context(what)?;
-        let metadata = fs::symlink_metadata(&path).context(what)?;
-        if !metadata.is_dir() || metadata.uid() != uid.as_raw() || metadata.mode() & 0o077 != 0 {
-            return Err(Error::config("it is not this user's alone")).context(what);
-        }
-        Ok(Self(path))
+        place::of_user("procrt-sessions").map(Self)
     }
 
     fn directory(&self, name: &str) -> PathBuf {
@@ -188,7 +175,7 @@ impl Sessions {
     /// # Errors
     /// What could not be removed.
     pub fn clear(&self, record: &Record) -> Result<()> {
-        match crate::container::delete(&engine::store(), &record.container, true) {
+        match crate::container::delete(&engine::store()?, &record.container, true) {
             Err(error) if error.kind() != Kind::NotFound => return Err(error),
             _ => {}
         }
