@@ -348,8 +348,8 @@ fn a_level_is_what_it_says() {
 #[test]
 fn what_somebody_else_has_written_is_not_believed() {
     // In /tmp, as this user has no runtime directory.
-    let user = User(plain::ID + 1);
-    let theirs = Path::new("/tmp/procrt-sandbox-61984");
+    let user = User(plain::ID + 2);
+    let theirs = Path::new("/tmp/procrt-sandbox-61985");
     for mode in [0o777, 0o700] {
         fs::create_dir(theirs).unwrap();
         fs::set_permissions(theirs, fs::Permissions::from_mode(mode)).unwrap();
