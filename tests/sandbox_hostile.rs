@@ -358,3 +358,18 @@ fn what_somebody_else_has_written_is_not_believed() {
         assert!(outcome.code() == 125 && outcome.stderr.contains("not this user's alone"), "{mode:o}: {outcome:?}");
     }
 }
+
+/// Root's number opens these files, with no capability at all.
+#[test]
+fn the_kernels_pages_and_addresses_are_not_told_to_root() {
+    let place = Place::new();
+    for level in LEVELS {
+        for file in ["kpagecgroup", "kpagecount", "kpageflags", "slabinfo", "vmallocinfo"] {
+            let file = format!("/proc/{file}");
+            if Path::new(&file).exists() {
+                let ran = place.inside(level, &["--user", "0:0"], &["read", &file]);
+                assert!(ran.outcome.stdout.starts_with("refused: "), "{ran:#?}");
+            }
+        }
+    }
+}

@@ -31,6 +31,10 @@ const CONTROLLERS: [&str; 3] = ["memory", "pids", "cpuacct"];
 /// takes a privilege to be read is not read.
 const MASKED: [&str; 3] = ["/proc/kcore", "/proc/keys", "/proc/timer_list"];
 
+/// What the kernel tells of itself to whoever has root's number, without a look at capabilities.
+const MASKED_FROM_ROOT: [&str; 5] =
+    ["/proc/kpagecgroup", "/proc/kpagecount", "/proc/kpageflags", "/proc/slabinfo", "/proc/vmallocinfo"];
+
 /// Files that a temporary file system takes for each KiB of it, so that it is full of small files no later than of bytes.
 const BYTES_PER_FILE: u64 = 1024;
 
@@ -133,7 +137,8 @@ fn linux(policy: &Policy, network: NetworkMode, around: &Around) -> Linux {
     let namespaces: Vec<LinuxNamespace> =
         types.flat_map(|typ| LinuxNamespaceBuilder::default().typ(typ).build()).collect();
     let denied = policy.files.deny.iter().map(|path| path.display().to_string());
-    let masked = MASKED.iter().map(|&path| path.to_owned()).chain(denied).collect::<Vec<_>>();
+    let from_root = if around.mapped.is_none() && around.ids.0 == 0 { &MASKED_FROM_ROOT[..] } else { &[] };
+    let masked = MASKED.iter().chain(from_root).map(|&path| path.to_owned()).chain(denied).collect::<Vec<_>>();
     let mut linux = Linux::default();
     linux
         .set_namespaces(Some(namespaces))
