@@ -57,7 +57,7 @@ pub fn possible(policy: &Policy, caller: &Caller) -> Result<Choice> {
             let path = find(runtime, caller).ok_or_else(|| {
                 Error::unsupported(format!("runtime: {runtime:?} is not there, or cannot be executed"))
             })?;
-            Ok(self::runtime(level, format!("the runtime {runtime:?} is asked for"), path, caller))
+            self::runtime(level, format!("the runtime {runtime:?} is asked for"), path, caller)
         }
         (Some(Level::Maximum), None, _) => {
             let path = find(Path::new(OWN_KERNEL), caller).ok_or_else(|| {
@@ -66,7 +66,7 @@ pub fn possible(policy: &Policy, caller: &Caller) -> Result<Choice> {
                      no other is named (--runtime)"
                 ))
             })?;
-            Ok(self::runtime(Level::Maximum, named(Level::Maximum), path, caller))
+            self::runtime(Level::Maximum, named(Level::Maximum), path, caller)
         }
         (Some(level), None, _) => Ok(engine(level, named(level), caller)),
         (None, None, Some(_)) => {
@@ -130,7 +130,12 @@ fn engine(level: Level, reason: String, caller: &Caller) -> Choice {
 }
 
 /// Another runtime: what any does, and a kernel of its own if that is what it is taken for.
-fn runtime(level: Level, reason: String, path: PathBuf, caller: &Caller) -> Choice {
+fn runtime(level: Level, reason: String, path: PathBuf, caller: &Caller) -> Result<Choice> {
+    if !caller.is_root() {
+        return Err(Error::unsupported(format!(
+            "runtime: {path:?} takes root: its processes are held and ended by control groups around its own"
+        )));
+    }
     let mut can = Can::default();
     for (ability, answer) in groups::limits(caller) {
         can.add(ability, answer);
@@ -141,7 +146,7 @@ fn runtime(level: Level, reason: String, path: PathBuf, caller: &Caller) -> Choi
         can.all([Ability::Kernel]);
     }
     can.add(Ability::TcpPorts, Err("ports are landlock's, which level default has".into()));
-    can.choice(Backend::Runtime { path }, level, reason)
+    Ok(can.choice(Backend::Runtime { path }, level, reason))
 }
 
 /// What namespaces and a root of one's own give.
@@ -301,6 +306,9 @@ mod tests {
             assert!(error.to_string().contains(part), "{error}");
             assert_eq!(error.kind(), Kind::Unsupported);
         }
+        let error = of(1000, serde_json::json!({"runtime": "/bin/true"})).unwrap_err();
+        assert!(error.to_string().contains("runtime: \"/bin/true\" takes root"), "{error}");
+        assert_eq!(error.kind(), Kind::Unsupported);
         let mut nowhere = caller(0);
         nowhere.variables.push(("PATH".into(), "/no/such".into()));
         let error = choose(&serde_json::from_str(r#"{"level": "maximum"}"#).unwrap(), &nowhere).unwrap_err();
