@@ -47,10 +47,10 @@ impl Policy {
     /// ```
     /// use procrt::sandbox::{Access, Policy};
     /// let policy: Policy = serde_json::from_str(
-    ///     r#"{"level": "enhanced", "files": {"rw": ["/work:/work"], "deny": ["/work/.git"]}}"#,
+    ///     r#"{"level": "enhanced", "files": {"rw": ["/project:/project"], "deny": ["/project/.git"]}}"#,
     /// ).unwrap();
-    /// assert!(policy.check_path("/work/src/main.rs", Access::Write).allowed);
-    /// let verdict = policy.check_path("/work/.git/hooks/pre-commit", Access::Write);
+    /// assert!(policy.check_path("/project/src/main.rs", Access::Write).allowed);
+    /// let verdict = policy.check_path("/project/.git/hooks/pre-commit", Access::Write);
     /// assert_eq!((verdict.allowed, verdict.rule.as_str()), (false, "files.deny[0]"));
     /// assert!(!policy.check_path("/etc/shadow", Access::Read).allowed);
     /// ```
