@@ -21,6 +21,8 @@ case_daemon_shim_killed() {
     eventually bash -c "! grep -q '^State:.[^ZX]' /proc/$pid/status"
     eventually bash -c '[[ -z $(ctr task ls -q) ]]'
     exits 0 ctr container rm kept
+    # It is listed no more before it is forgotten.
+    eventually run kept -- true
     exits 0 run kept -- echo again
     same "the same id again" "$OUT" again
 }
