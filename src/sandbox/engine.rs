@@ -10,13 +10,12 @@ use oci_spec::runtime::LinuxSeccomp;
 
 use super::backend::Choice;
 use super::filter::{compiled_default_filter, from_file};
-use super::outcome::Usage;
 use super::place;
 use super::policy::{Bind, NetworkMode, Seccomp, Size};
 use super::running::{Job, Started};
 use super::spec::{self, Around};
 use super::system::System;
-use crate::cgroup::Cgroup;
+use crate::cgroup::Usage;
 use crate::container::{self, Attended, CreateOptions, Given, Store};
 use crate::error::{Error, Result};
 use crate::seccomp::SeccompPlan;
@@ -155,19 +154,6 @@ fn maker_may_live(id: &str) -> bool {
     pid.is_some_and(|pid: i32| kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH))
 }
 
-/// What the processes of control groups have used.
-pub(super) fn usage_of(cgroup: &Cgroup) -> Usage {
-    let usage = cgroup.usage();
-    Usage {
-        cpu_time: usage.cpu_time,
-        peak_memory: usage.peak_memory,
-        bytes_read: usage.bytes_read,
-        bytes_written: usage.bytes_written,
-        oom_kills: usage.oom_kills,
-        pids_refused: usage.pids_refused,
-    }
-}
-
 /// A command in a container.
 struct Engine {
     container: Attended,
@@ -208,7 +194,7 @@ impl Started for Engine {
     }
 
     fn usage(&mut self) -> Usage {
-        usage_of(self.container.cgroup())
+        self.container.cgroup().usage()
     }
 
     fn remove(self: Box<Self>) -> Result<()> {

@@ -36,7 +36,7 @@ pub use decide::{decide, run};
 pub use explain::explain;
 pub use export::{ExportOptions, Exported, NotPacked, Packed, export};
 pub use filter::{default_filter, process_filter};
-pub use outcome::{FAILED, OUT_OF_MEMORY, Outcome, TIMED_OUT, UNSUPPORTED, Usage};
+pub use outcome::{FAILED, OUT_OF_MEMORY, Outcome, TIMED_OUT, UNSUPPORTED};
 pub use policy::{
     Access, Amount, Bind, Cpus, Environment, Files, Level, Limits, Network, NetworkMode, Policy, Rlimit, Seccomp, Size,
     Time, Verdict,

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 
 use super::backend::Choice;
 use super::policy::Limits;
@@ -74,21 +73,4 @@ fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Er
 #[allow(clippy::ref_option, reason = "serde calls it with a reference to the field")]
 fn maybe_seconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     time.map(|time| time.as_secs_f64()).serialize(serializer)
-}
-
-/// What a sandbox's processes have used, as far as its backend knows.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Usage {
-    /// Processor time of all processes.
-    pub cpu_time: Option<Duration>,
-    /// The most memory in use at once, in bytes.
-    pub peak_memory: Option<u64>,
-    /// Bytes read from block devices.
-    pub bytes_read: Option<u64>,
-    /// Bytes written to block devices.
-    pub bytes_written: Option<u64>,
-    /// How often a process was killed for memory.
-    pub oom_kills: Option<u64>,
-    /// How often a process could not be made.
-    pub pids_refused: Option<u64>,
 }

@@ -8,8 +8,8 @@
 use std::ffi::OsString;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use super::outcome::Usage;
 use super::policy::Policy;
+use crate::cgroup::Usage;
 use crate::error::Result;
 use crate::sys::child::Ending;
 

@@ -17,15 +17,14 @@ use nix::unistd::setsid;
 use oci_spec::runtime::{Mount, Spec};
 
 use super::backend::{Backend, Choice};
-use super::engine::{self, usage_of};
+use super::engine;
 use super::filter::default_filter;
-use super::outcome::Usage;
 use super::place;
 use super::policy::Limits;
 use super::running::{Job, Started};
 use super::spec;
 use crate::bundle::CONFIG;
-use crate::cgroup::{self, Cgroup};
+use crate::cgroup::{self, Cgroup, Usage};
 use crate::container::Given;
 use crate::error::{Context, Error, Faults, Kind, Result};
 use crate::host::cgroups::Hierarchies;
@@ -314,7 +313,7 @@ impl Started for Running {
         let Some(cgroup) = self.made.as_ref().and_then(|made| made.cgroup.as_ref()) else { return Usage::default() };
         let mut inner = cgroup.cgroups().clone();
         inner.0.iter_mut().for_each(|group| group.path.push(INNER));
-        let (all, inner) = (usage_of(cgroup), usage_of(&Cgroup::open(&inner)));
+        let (all, inner) = (cgroup.usage(), Cgroup::open(&inner).usage());
         // On version 1, a group counts only what was killed or refused to its own processes.
         let (kills, refused) = (all.oom_kills.max(inner.oom_kills), all.pids_refused.max(inner.pids_refused));
         Usage { oom_kills: kills, pids_refused: refused, ..all }

@@ -28,9 +28,8 @@ use keeper::Keeping;
 use talk::{Order, Talk, Word};
 
 use super::backend::{Choice, SIGNALS};
-use super::outcome::Usage;
 use super::running::{Job, Started};
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Usage};
 use crate::error::{Context, Error, Result};
 use crate::process::set_variable;
 use crate::sys;
@@ -240,14 +239,7 @@ impl Started for Process {
 
     fn usage(&mut self) -> Usage {
         let counted = self.cgroup.as_ref().map(Cgroup::usage).unwrap_or_default();
-        Usage {
-            cpu_time: counted.cpu_time.or(self.cpu_time),
-            peak_memory: counted.peak_memory,
-            bytes_read: counted.bytes_read,
-            bytes_written: counted.bytes_written,
-            oom_kills: counted.oom_kills,
-            pids_refused: counted.pids_refused,
-        }
+        Usage { cpu_time: counted.cpu_time.or(self.cpu_time), ..counted }
     }
 
     fn remove(mut self: Box<Self>) -> Result<()> {

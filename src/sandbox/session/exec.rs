@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::record::{Record, Sessions};
-use crate::cgroup;
+use crate::cgroup::{self, Usage};
 use crate::container::{self, ExecOptions, Joined};
 use crate::error::{Context, Error, Kind, Result};
-use crate::sandbox::outcome::{Outcome, Usage};
+use crate::sandbox::outcome::Outcome;
 use crate::sandbox::policy::{Policy, Size, Time};
 use crate::sandbox::running::{Job, Started};
 use crate::sandbox::{Caller, engine, environment, supervise};
